@@ -56,6 +56,8 @@ export interface StorageRequest {
   readonly choice: StorageChoice;
   /** Bytes that the protobuf takes without its initializers. */
   readonly structureBytes: number;
+  /** Whether another file has that name. Default: none. */
+  readonly isTaken?: ((location: string) => boolean) | undefined;
 }
 
 /**
@@ -97,7 +99,7 @@ interface Target {
   readonly fileBytes: number;
 }
 
-function target(storage: ModelStorage | undefined, { modelFile, choice }: StorageRequest): Target {
+function target(storage: ModelStorage | undefined, { modelFile, choice, isTaken }: StorageRequest): Target {
   const fromSource = storage?.kind === 'external' ? storage : undefined;
   const sourceName = fromSource?.files.length === 1 ? fromSource.files[0] : undefined;
   const external = typeof choice === 'object' ? choice.external : undefined;
@@ -111,7 +113,7 @@ function target(storage: ModelStorage | undefined, { modelFile, choice }: Storag
   };
   return {
     // A model file may declare itself as external data; the copy cannot.
-    location: location === modelFile ? `${modelFile}_data` : location,
+    location: location === modelFile || isTaken?.(location) ? `${modelFile}_data` : location,
     thresholdBytes: thresholds[typeof choice === 'object' ? 'external' : choice],
     fileBytes: external?.fileBytes ?? MAX_FILE_BYTES,
   };

@@ -9,6 +9,8 @@ import { type TensorFragment, tensorFragment } from './tensor-fragment.js';
 export interface SaveOptions extends JobControl {
   /** Default `source`. */
   readonly layout?: StorageChoice;
+  /** Other files of the folder, relative to it, which external data must not replace. Default: none. */
+  readonly taken?: ReadonlySet<string>;
 }
 
 /** A file that was written. */
@@ -39,10 +41,10 @@ export async function saveModel(
   model: OnnxModel,
   folder: SinkFolder,
   fileName: string,
-  { layout = 'source', ...control }: SaveOptions = {},
+  { layout = 'source', taken, ...control }: SaveOptions = {},
 ): Promise<SavedModel> {
   const slash = fileName.lastIndexOf('/') + 1;
-  const { structure, plan } = planModel(model, fileName, layout);
+  const { structure, plan } = planModel(model, fileName, layout, taken);
   const planned = planModelFile(structure, plan, fileName);
   const step = createSteps(plan, control);
   const files = [await writeFile(folder, fileName, (sink) => writeModelFile(sink, planned, step))];
@@ -82,11 +84,13 @@ export function planExternalFiles(
   return planModel(model, fileName, layout).plan.locations;
 }
 
-function planModel(model: OnnxModel, fileName: string, choice: StorageChoice) {
+function planModel(model: OnnxModel, fileName: string, choice: StorageChoice, taken?: ReadonlySet<string>) {
   const structure = encodeStructure(model.proto);
   const structureBytes = structure.model.byteLength + structure.graph.byteLength;
-  const modelFile = fileName.slice(fileName.lastIndexOf('/') + 1);
-  return { structure, plan: planStorage(model, { modelFile, choice, structureBytes }) };
+  const slash = fileName.lastIndexOf('/') + 1;
+  const modelFile = fileName.slice(slash);
+  const isTaken = (location: string) => taken?.has(fileName.slice(0, slash) + location) ?? false;
+  return { structure, plan: planStorage(model, { modelFile, choice, structureBytes, isTaken }) };
 }
 
 /** Parts of a model file in order. */

@@ -50,6 +50,7 @@ import {
   type StartedJob,
   UNCHECKED,
 } from './resumable-job.js';
+import { HEALING_FILE } from './stage-save.js';
 import type { Stages, StagesOption } from './stages.js';
 import { storeFactory } from './store-factory.js';
 
@@ -91,9 +92,6 @@ export interface HealedFolder extends RunFigures {
   /** Files next to the pruned model; absent for an existing result. */
   readonly sideFiles?: SideFilesReport;
 }
-
-/** File with the result of healing, in the folder. */
-const HEALING_FILE = 'fang-prune-healing.json';
 
 /** Opens, loads and analyses both models; calibrates, heals, saves and certifies. */
 export function runHeal(platform: Platform, given: HealRequest): Promise<HealedFolder> {

@@ -1,11 +1,14 @@
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type SavedFile, type SavedModel, type SaveOptions, saveModel } from '../onnx/save-model.js';
+import { MANIFEST } from '../runtime/folder-manifest.js';
 import { type ModelFolder, modelPaths, TOKENIZER, totalBytes } from '../storage/model-folder.js';
 import { openFolder } from '../storage/open-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
 import { listSideFiles, type SideFiles } from '../storage/side-files.js';
 import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { copyFile, writeText } from '../storage/write-file.js';
+import { REPORT_NAME } from '../storage/write-report.js';
+import { VOCABULARY_FILE } from './apply-trimming.js';
 import type { Stage } from './job-context.js';
 
 export interface SaveInput extends Pick<SaveOptions, 'layout'> {
@@ -61,16 +64,20 @@ export const save: Stage<SaveInput, SavedFolder> = {
       const leftOut = [...sorted.leftOut, ...stale].sort();
       if (outside.length > 0)
         remarks.push(`not copied, since these links point outside the model's folder: ${outside.join(', ')}`);
+      const taken = new Set([...included, ...Object.keys(documents), ...OWN_NAMES]);
       const control = { onProgress, signal };
+      const write = async (part: OnnxModel, path: string, options: SaveOptions = {}) => {
+        const written = await saveModel(part, openFolder(files, folder), path, { ...options, ...control, taken });
+        for (const file of written.files) taken.add(file.path);
+        return written;
+      };
       const copy = async (path: string): Promise<void> => {
         signal?.throwIfAborted();
         const from = source.platform.files;
         await copyFile(from, from.resolve(source.root, path), { files, path: files.resolve(folder, path) });
       };
-      const saved = isSource
-        ? await copyModel(source, model, copy)
-        : await saveModel(model, openFolder(files, folder), file, { ...layout, ...control });
-      for (const [path, part] of parts) await saveModel(part, openFolder(files, folder), path, control);
+      const saved = isSource ? await copyModel(source, model, copy) : await write(model, file, layout);
+      for (const [path, part] of parts) await write(part, path);
       for (const path of included) await copy(path);
       for (const [path, document] of Object.entries(documents))
         await writeText(files, files.resolve(folder, path), formatDocument(document));
@@ -82,6 +89,12 @@ export const save: Stage<SaveInput, SavedFolder> = {
 /** Formats a side file as text. */
 export const formatDocument = (document: JsonObject | string): string =>
   typeof document === 'string' ? document : `${JSON.stringify(document, null, 2)}\n`;
+
+/** File with the result of healing, in the folder. */
+export const HEALING_FILE = 'fang-prune-healing.json';
+
+/** Files that this library adds to a folder, which a model's external data must not replace. */
+const OWN_NAMES = [MANIFEST, `${REPORT_NAME}.json`, `${REPORT_NAME}.html`, VOCABULARY_FILE, HEALING_FILE, WINDOWS_FILE];
 
 const NOTHING: SideFiles = { included: [], leftOut: [], outside: [] };
 

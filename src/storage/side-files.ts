@@ -75,7 +75,7 @@ async function sortFiles(
   const included = new Set<string>();
   const outside = new Set<string>();
   const add = async (path: string) => {
-    if (replaced.has(path) || included.has(path)) return;
+    if (included.has(path)) return;
     if (await isInside(path)) included.add(path);
     else outside.add(path);
   };
@@ -86,9 +86,10 @@ async function sortFiles(
       const path = folder === '' ? name : `${folder}/${name}`;
       if (kind === 'folder') seen.push(...(containsAny(path, known) ? [] : [`${path}/`]));
       else seen.push(path);
-      if (kind === 'file' && isKnown(path)) await add(path);
+      if (kind === 'file' && isKnown(path) && !replaced.has(path)) await add(path);
     }
   }
+  // Another part's model may have its data in the same file as the decoder.
   for (const path of [...included].filter((path) => path.endsWith('.onnx')))
     for (const data of await externalFiles(files, root, path)) await add(data);
   return {

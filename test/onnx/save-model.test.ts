@@ -140,6 +140,16 @@ describe('layout', () => {
     expect([...(await save(model, { layout: 'inline' })).files.keys()]).toEqual(['model.onnx']);
   });
 
+  it.each([
+    ['onnx/other.bin', 'onnx/model.onnx_data'],
+    ['other.bin', 'onnx/other.bin'],
+  ])('does not replace another file of the folder: %s', async (path, expected) => {
+    const outside = { name: 'e', dataType: 1, dims: [2n], ...externalIn({ location: 'other.bin' }) };
+    const model = await loadBytes(encode(smallModel({ initializer: [outside] })), { 'other.bin': rawFloats([1, 2]) });
+    const { files } = await save(model, { taken: new Set([path]) }, 'onnx/model.onnx');
+    expect([...files.keys()]).toEqual(['onnx/model.onnx', expected]);
+  });
+
   it('keeps tensors of sizes in the model file if all others are external', async () => {
     const ints = new Uint8Array(BigInt64Array.of(2n, 3n).buffer);
     const initializer = [

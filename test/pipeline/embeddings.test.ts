@@ -1,7 +1,7 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fromBinary } from '@bufbuild/protobuf';
-import { ModelProtoSchema } from 'onnx-buf';
+import { create, fromBinary } from '@bufbuild/protobuf';
+import { ModelProtoSchema, StringStringEntryProtoSchema, TensorProto_DataLocation } from 'onnx-buf';
 import { UnsupportedModelError } from '../../src/errors.js';
 import {
   applyRecipe,
@@ -14,6 +14,7 @@ import {
   perplexity,
   prune,
   quantize,
+  trimVocabulary,
 } from '../../src/node.js';
 import type { PruneReport } from '../../src/report/report-schema.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
@@ -38,6 +39,25 @@ const decisionsOf = ({ modules, sparsity }: PruneReport) => ({
 async function moveEmbeddings(): Promise<string> {
   await rename(at('in/onnx/embed_tokens.onnx'), at('apart.onnx'));
   return at('apart.onnx');
+}
+
+/** Moves the weights of both models into one file. */
+async function shareWeightsFile(): Promise<void> {
+  const { decoder, embedding } = splitShortLlama();
+  const parts: Uint8Array[] = [];
+  let offset = 0;
+  for (const tensor of [decoder, embedding].flatMap(({ graph }) => graph!.initializer)) {
+    const { rawData } = tensor;
+    if (rawData.length < 1024) continue;
+    const entries = Object.entries({ location: 'weights.bin', offset: `${offset}`, length: `${rawData.length}` });
+    tensor.externalData = entries.map(([key, value]) => create(StringStringEntryProtoSchema, { key, value }));
+    tensor.dataLocation = TensorProto_DataLocation.EXTERNAL;
+    tensor.rawData = new Uint8Array();
+    parts.push(rawData);
+    offset += rawData.length;
+  }
+  const models = { [DECODER]: toBytes(decoder), 'onnx/embed_tokens.onnx': toBytes(embedding) };
+  await writeSplitLlama(at('in'), { ...models, 'onnx/weights.bin': Buffer.concat(parts) });
 }
 
 describe('a decoder that reads embeddings', () => {
@@ -103,6 +123,18 @@ describe('a decoder that reads embeddings', () => {
     const dtype = { embed_tokens: 'fp32', decoder_model_merged: 'fp32' };
     expect(config['transformers.js_config']).toMatchObject({ dtype });
   }, 120_000);
+
+  it('gets a file of its own for its weights if the embedding model reads the old one', async () => {
+    await shareWeightsFile();
+    const { certificate } = await run({ method: 'magnitude', calibration: undefined });
+    expect(certificate).toMatchObject({ passed: true });
+    await trimVocabulary({ model: at('out'), out: at('trimmed'), vocabularySize: 1000 });
+    await quantize({ model: at('in'), out: at('rounded'), dtype: 'q8', rounding: 'nearest', evaluation: false });
+    for (const model of ['out', 'trimmed', 'rounded'])
+      expect((await perplexity({ model: at(model), text: TEXT, ...WINDOWS })).perplexity).toBeGreaterThan(1);
+    const weights = await readFile(at('in/onnx/weights.bin'));
+    expect(Buffer.compare(await readFile(at('out/onnx/weights.bin')), weights)).toBe(0);
+  }, 240_000);
 
   it('is described without its embedding model', async () => {
     await writeSplitLlama(at('in'));

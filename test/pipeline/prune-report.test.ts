@@ -1,7 +1,9 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { cp, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import { ModelProtoSchema } from 'onnx-buf';
 import { OptionError } from '../../src/errors.js';
-import { type PruneRequest, prune } from '../../src/node.js';
+import { describe as describeModel, type PruneRequest, prune } from '../../src/node.js';
 import type { PruneOptions } from '../../src/options.js';
 import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
 import { VERSION } from '../../src/version.js';
@@ -45,6 +47,18 @@ describe('the report of a run', () => {
       expect(error).toMatchObject({ basis: 'gram' });
       expect(numerics).toMatchObject({ dampening: 0.01 });
     }
+  });
+
+  it('leaves the weights of a model whose external data has its name', async () => {
+    await cp('test/fixtures/exporters/llama-genai018-fp32', at('in'), { recursive: true });
+    const model = fromBinary(ModelProtoSchema, await readFile(at('in/model.onnx')));
+    for (const { externalData } of model.graph!.initializer)
+      for (const entry of externalData) if (entry.key === 'location') entry.value = 'fang-prune-report.json';
+    await writeFile(at('in/model.onnx'), toBinary(ModelProtoSchema, model));
+    await rename(at('in/model.onnx.data'), at('in/fang-prune-report.json'));
+    const { out } = await run({ method: 'magnitude', model: at('in'), calibration: undefined });
+    expect(await listFiles(out!)).toContain('model.onnx_data');
+    expect(await describeModel({ model: out! })).toMatchObject({ hiddenSize: 32 });
   });
 
   it.each<[string, Partial<PruneRequest>]>([
