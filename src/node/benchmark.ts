@@ -4,6 +4,7 @@ import { compareSpeeds, type Spread, spreadOf } from '../evaluation/speed.js';
 import { BENCH } from '../options/commands.js';
 import { checkOptions, defaultsOf, type OptionsOf, refusal, rowsOf } from '../options/option.js';
 import type { BENCHMARK } from '../options/single-calls.js';
+import { guardListener } from '../pipeline/guard-listener.js';
 import { createOverallProgress } from '../pipeline/overall-progress.js';
 import type { JobControl } from '../progress.js';
 import type { ExecutionProviderChoice } from '../runtime/platform.js';
@@ -65,6 +66,15 @@ const LOAD_ROUNDS = 3;
  */
 export async function benchmark(given: BenchmarkRequest): Promise<BenchmarkReport> {
   checkOptions(given, rowsOf(BENCH));
+  const { release, ...control } = guardListener(given);
+  try {
+    return await measureAll({ ...given, ...control });
+  } finally {
+    release();
+  }
+}
+
+async function measureAll(given: BenchmarkRequest): Promise<BenchmarkReport> {
   if (given.faster !== undefined && given.models.length === 1)
     throw refusal('faster', 'has no effect for one model; add a smaller model, or leave it out');
   const shape = await resolve(given);

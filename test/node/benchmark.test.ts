@@ -74,6 +74,15 @@ describe('benchmark', () => {
     const running = benchmark({ models: [FUSED_LLAMA], onProgress, signal: control.signal });
     await expect(running).rejects.toThrow(/abort/i);
   });
+
+  it('rejects with what the promise of an async listener rejects with', async () => {
+    const error = new Error('the log is full');
+    const measuring = benchmark({
+      ...{ models: [FUSED_LLAMA], promptLength: 4, newTokens: 1, rounds: 2, probe: false },
+      onProgress: (() => Promise.reject(error)) as () => void,
+    });
+    await expect(measuring).rejects.toBe(error);
+  });
 });
 
 describe('startWorker', () => {
