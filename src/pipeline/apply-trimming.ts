@@ -12,9 +12,6 @@ import { vocabularyFileOf } from '../vocabulary/vocabulary-files.js';
 import type { TracedGraph, TrimmingPlan } from './plan-trimming.js';
 import { documentsOf } from './result-facts.js';
 
-/** File with the result of trimming; the option `vocabulary` reads it to trim another model in the same way. */
-export const VOCABULARY_FILE = 'fang-prune-vocabulary.json';
-
 /** Trimmed graphs of a plan. */
 export interface CutGraphs {
   readonly ids: RenumberedIds;

@@ -13,7 +13,7 @@ import type { Platform } from '../runtime/platform.js';
 import type { ModelRequest } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { writeText } from '../storage/write-file.js';
-import { cutGraphs, remarkStale, remarkTokens, rewriteDocuments, VOCABULARY_FILE } from './apply-trimming.js';
+import { cutGraphs, remarkStale, remarkTokens, rewriteDocuments } from './apply-trimming.js';
 import { certifyWritten } from './certify-trimming.js';
 import type { JobContext } from './job-context.js';
 import { planTrimming, type TrimmingPlan } from './plan-trimming.js';
@@ -27,6 +27,7 @@ import {
   type RunFigures,
   runResumable,
 } from './resumable-job.js';
+import { VOCABULARY_FILE } from './stage-save.js';
 import type { Stages, StagesOption } from './stages.js';
 
 /** A model and a token selection. */

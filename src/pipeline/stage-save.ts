@@ -8,7 +8,6 @@ import { listSideFiles, type SideFiles } from '../storage/side-files.js';
 import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { copyFile, writeText } from '../storage/write-file.js';
 import { REPORT_NAME } from '../storage/write-report.js';
-import { VOCABULARY_FILE } from './apply-trimming.js';
 import type { Stage } from './job-context.js';
 
 export interface SaveInput extends Pick<SaveOptions, 'layout'> {
@@ -90,7 +89,10 @@ export const save: Stage<SaveInput, SavedFolder> = {
 export const formatDocument = (document: JsonObject | string): string =>
   typeof document === 'string' ? document : `${JSON.stringify(document, null, 2)}\n`;
 
-/** File with the result of healing, in the folder. */
+/** File with the result of trimming; the option `vocabulary` reads it to trim another model in the same way. */
+export const VOCABULARY_FILE = 'fang-prune-vocabulary.json';
+
+/** File with the result of healing. */
 export const HEALING_FILE = 'fang-prune-healing.json';
 
 /** Files that this library adds to a folder, which a model's external data must not replace. */
