@@ -66,7 +66,7 @@ function formatTables(page: PageName, known: Measurements): string[] {
   ];
   return Object.entries(TABLES[page]).flatMap(([table, heading]) => {
     const rows = found.filter(({ tables }) => tables.includes(table as TableName));
-    // Rows of other tables are there to be compared with.
+    // A row whose first table is another one is only there for comparison.
     if (!rows.some(({ id, tables: [main] }) => id !== 'dense' && main === table)) return [];
     const lines = rows.map(({ id }) => formatRow(id, known[id]!.measurement, { dense, texts, taskNames }));
     return [`### ${heading}`, '', ...formatColumns([head, ...lines]), ''];

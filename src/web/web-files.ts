@@ -62,7 +62,7 @@ export function createWebFiles(
     const found = await walk(target);
     await checkReplaceable(output, found, await readAll(files, `${target}/${MANIFEST}`));
     // A given folder always exists, and may be empty.
-    if (!force && found.length > 0)
+    if (!force && (await listComplete(target)).length > 0)
       throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
     return found;
   };
