@@ -14,7 +14,7 @@ import { global } from '../../src/allocation/global.js';
 import { uniform } from '../../src/allocation/uniform.js';
 import { nodePlatform, STAGES } from '../../src/node.js';
 import { saveModel } from '../../src/onnx/save-model.js';
-import { type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
+import { type MetricName, type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
 import { pruneMeasured, pruneModel } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
@@ -27,7 +27,7 @@ import { withDense } from './with-dense.js';
 
 const USAGE =
   'npx tsx scripts/research/auto-parts.ts MODEL --text FILE... [--method auto] [--variant NAME]... [--calibration FILE] [--windows 8] [--length 256] ' +
-  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3]... [--dampening NUMBER] [--seed 0] [--text-windows 4] [--half 0|1] [--out FOLDER]';
+  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3]... [--metric NAME] [--dampening NUMBER] [--seed 0] [--text-windows 4] [--half 0|1] [--out FOLDER]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string', multiple: true },
   method: { type: 'string', default: 'auto' },
@@ -38,6 +38,7 @@ const { values, positionals } = readArguments(USAGE, {
   share: { type: 'string', default: '0.5' },
   'windows-file': { type: 'string' },
   sparsity: { type: 'string', multiple: true, default: ['0.3'] },
+  metric: { type: 'string' },
   dampening: { type: 'string' },
   seed: { type: 'string', default: '0' },
   'text-windows': { type: 'string', default: '4' },
@@ -103,6 +104,7 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   const options = (sparsity: string, changes: Partial<PruneOptions> = {}) =>
     resolveOptions({
       ...{ sparsity: Number(sparsity), modules: 'ffn', method: values.method!, seed: Number(values.seed) },
+      ...(values.metric !== undefined && { metric: values.metric as MetricName }),
       ...(values.dampening !== undefined && { dampening: Number(values.dampening) }),
       ...changes,
     });
