@@ -1,12 +1,13 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeValueInfo } from '../onnx/build.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { encodeGraph, OPSET } from '../onnx/encode-graph.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import { createNodeEmitter } from '../onnx/node-emitter.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { createTensorOps, type TensorOps } from '../onnx/tensor-ops.js';
-import { FLOAT32, type Value } from '../onnx/value.js';
+import type { Value } from '../onnx/value.js';
 import { OPEN } from '../onnx/value-facts.js';
 import { neuronsOfExperts, secondLinearOfExperts } from '../operators/experts.js';
 import type { LoweringContext } from '../operators/gradient-rule.js';

@@ -4,6 +4,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { UnsupportedModelError } from '../errors.js';
 import { setIntAttribute } from '../onnx/attributes.js';
 import { makeInitializer, makeInt64Initializer, makeNode } from '../onnx/build.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
 import { indexGraph } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -51,12 +52,12 @@ export function metricNodes(
   { name, metric, size }: { readonly name: string; readonly metric: Float32Array | undefined; readonly size: number },
 ): StageExtension & { readonly weighted: string; readonly plain: string } {
   const [plain, weighted, weight] = [`${name}/plain`, `${name}/weighted`, `${name}/metric`];
-  const cast = makeNode({ op: 'Cast', inputs: [value], outputs: [plain], attributes: { to: 1 } });
+  const cast = makeNode({ op: 'Cast', inputs: [value], outputs: [plain], attributes: { to: FLOAT32 } });
   if (metric === undefined)
     return { nodes: [cast], initializers: [], inputs: [], outputs: [plain], weighted: plain, plain };
   return {
     nodes: [cast, makeNode({ op: 'MatMul', inputs: [plain, weight], outputs: [weighted] })],
-    initializers: [makeInitializer(weight, 1, [size, size], encodeFloats(1, metric))],
+    initializers: [makeInitializer(weight, FLOAT32, [size, size], encodeFloats(FLOAT32, metric))],
     inputs: [],
     outputs: [weighted],
     weighted,

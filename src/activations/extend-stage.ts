@@ -1,8 +1,9 @@
 import type { TensorProto } from 'onnx-buf';
 import { makeFloatInitializer } from '../onnx/build.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { createNodeEmitter } from '../onnx/node-emitter.js';
 import { createTensorOps, type TensorOps } from '../onnx/tensor-ops.js';
-import { FLOAT32, type Value } from '../onnx/value.js';
+import type { Value } from '../onnx/value.js';
 import { OPEN } from '../onnx/value-facts.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import type { TensorType } from '../runtime/engine.js';

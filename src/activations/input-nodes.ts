@@ -1,5 +1,6 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../onnx/build.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
 import type { TwoRunFacts, ValueFacts } from '../onnx/value-facts.js';
@@ -61,8 +62,8 @@ const inner = (nodes: StageExtension['nodes'], initializers: StageExtension['ini
 export function errorNodes({ module, examples }: PrunedFfn): StageExtension {
   return {
     nodes: [
-      node('Cast', [module.output.result], 'inputs/result', { to: 1 }),
-      node('Cast', [TARGET], 'inputs/wanted', { to: 1 }),
+      node('Cast', [module.output.result], 'inputs/result', { to: FLOAT32 }),
+      node('Cast', [TARGET], 'inputs/wanted', { to: FLOAT32 }),
       node('Sub', ['inputs/result', 'inputs/wanted'], RESIDUAL),
       node('Mul', [RESIDUAL, RESIDUAL], 'inputs/squares'),
       node('ReduceSum', ['inputs/squares'], ERROR, { keepdims: 0 }),
@@ -76,7 +77,7 @@ export function errorNodes({ module, examples }: PrunedFfn): StageExtension {
 export function rowNodes({ module }: PrunedFfn, { inputCount }: FfnShape): StageExtension {
   return inner(
     [
-      node('Cast', [module.input], 'inputs/float', { to: 1 }),
+      node('Cast', [module.input], 'inputs/float', { to: FLOAT32 }),
       node('Reshape', ['inputs/float', 'inputs/row_shape'], ROWS),
     ],
     [makeInt64Initializer('inputs/row_shape', [-1, inputCount])],

@@ -1,4 +1,5 @@
 import { makeInt64Initializer, makeNode, makeValueInfo } from '../onnx/build.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { encodeGraph } from '../onnx/encode-graph.js';
 import type { Engine } from '../runtime/engine.js';
 
@@ -74,7 +75,7 @@ function graphBytes(): Uint8Array {
       makeNode({ op: 'ReduceSum', inputs: ['terms', 'last'], outputs: ['sums'] }),
     ],
     initializer: [makeInt64Initializer('last', [-1])],
-    input: ['left', 'middle', 'right'].map((name) => makeValueInfo(name, 1)),
-    output: [makeValueInfo('sums', 1)],
+    input: ['left', 'middle', 'right'].map((name) => makeValueInfo(name, FLOAT32)),
+    output: [makeValueInfo('sums', FLOAT32)],
   });
 }

@@ -1,6 +1,6 @@
 import { squaredRowNorms } from '../linalg/matrix-block.js';
 import type { Pca } from '../linalg/pca.js';
-import { FLOAT32, INT64 } from '../onnx/value.js';
+import { FLOAT32, INT64 } from '../onnx/data-types.js';
 import { OPEN } from '../onnx/value-facts.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';

@@ -4,13 +4,13 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { findRouterScores, type RouterScores } from '../architecture/router-scores.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
 import { makeInt64Initializer, makeNode } from '../onnx/build.js';
+import { FLOAT32, INT32 } from '../onnx/data-types.js';
 import { decodeFloats } from '../onnx/float-encoding.js';
 import { indexGraph } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { INT32 } from '../onnx/value.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { compileStage, type StageExtension } from '../runtime/compile-stage.js';
-import { dataTypeOf, type Engine, type Tensor, type Tensors } from '../runtime/engine.js';
+import type { Engine, Tensor, Tensors } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 import type { NeuronProbe } from './expert-neurons.js';
@@ -324,7 +324,7 @@ async function openBetween(
   { engine, model, analysed }: UnfusedExpertsRequest,
   { given, reads, fetches = [], extension }: Between,
 ) {
-  const mask = { dataType: dataTypeOf('float32') };
+  const mask = { dataType: FLOAT32 };
   const withMask = (facts: AnalysedModel['facts']['first'], rows: number) =>
     new Map([...facts, [MASK, { ...mask, dims: [rows, rows] }]]);
   const { session } = await compileStage({

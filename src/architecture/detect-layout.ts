@@ -1,4 +1,5 @@
 import { UnsupportedModelError } from '../errors.js';
+import { isFloatType } from '../onnx/float-encoding.js';
 import { type GraphIndex, inputsOf, nodeLabel, producerNode, qualifiedOp } from '../onnx/graph-index.js';
 import { isViewOf } from '../onnx/is-view.js';
 import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionGraph } from '../onnx/partition.js';
@@ -407,11 +408,10 @@ function initializersOf(index: GraphIndex, value: string): string[] {
 }
 
 function countParameters({ index, facts, isOwn = () => true }: DetectRequest): number {
-  const floats = new Set([1, 10, 11, 16]);
   const parametersPerElement = countPackedParameters(index.nodes);
   return [...index.initializers].reduce((sum, name) => {
     const fact = facts.get(name);
-    const perElement = parametersPerElement.get(name) ?? (floats.has(fact?.dataType ?? 0) ? 1 : 0);
+    const perElement = parametersPerElement.get(name) ?? Number(isFloatType(fact?.dataType ?? 0));
     return fact !== undefined && isOwn(name) ? sum + perElement * elementCount(fact.dims) : sum;
   }, 0);
 }

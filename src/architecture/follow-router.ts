@@ -1,7 +1,8 @@
 import type { NodeProto } from 'onnx-buf';
+import { INT32, INT64 } from '../onnx/data-types.js';
 import { type GraphIndex, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
 import { isSingleOrHalfPrecision } from '../onnx/retype-floats.js';
-import { elementCount, INT32, INT64 } from '../onnx/value.js';
+import { elementCount } from '../onnx/value.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { isLinearNode, type OutputSearch, readLinear } from './find-output-linears.js';
 

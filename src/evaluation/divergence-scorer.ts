@@ -1,5 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import { makeFloatInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../onnx/build.js';
+import { BOOL, FLOAT32 } from '../onnx/data-types.js';
 import { encodeGraph } from '../onnx/encode-graph.js';
 import { dataTypeOf, type Engine } from '../runtime/engine.js';
 import { type LogitsTensor, logitRows } from './decoder.js';
@@ -54,7 +55,7 @@ function divergenceGraph(types: Readonly<Record<'reference' | 'model', LogitsTen
   const node = (op: string, inputs: string[], output: string, attributes = {}): NodeProto =>
     makeNode({ op, inputs, outputs: [output], attributes });
   const nodesOf = (name: 'reference' | 'model') => [
-    node('Cast', [name], `${name}.wide`, { to: 1 }),
+    node('Cast', [name], `${name}.wide`, { to: FLOAT32 }),
     node('LogSoftmax', [`${name}.wide`], `${name}.raw`, { axis: -1 }),
     node('Max', [`${name}.raw`, 'least'], `${name}.log`),
     node('ArgMax', [`${name}.wide`], `${name}.best`, { axis: -1, keepdims: 0 }),
@@ -78,6 +79,6 @@ function divergenceGraph(types: Readonly<Record<'reference' | 'model', LogitsTen
       makeValueInfo('reference', dataTypeOf(types.reference), ['rows', 'vocabulary']),
       makeValueInfo('model', dataTypeOf(types.model), ['rows', 'vocabulary']),
     ],
-    output: [makeValueInfo('divergence', 1, ['rows']), makeValueInfo('agrees', 9, ['rows'])],
+    output: [makeValueInfo('divergence', FLOAT32, ['rows']), makeValueInfo('agrees', BOOL, ['rows'])],
   });
 }

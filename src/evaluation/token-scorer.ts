@@ -1,6 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeNode, makeValueInfo } from '../onnx/build.js';
+import { FLOAT32, INT64 } from '../onnx/data-types.js';
 import { encodeGraph } from '../onnx/encode-graph.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
 import { isLogitsType, type LogitsTensor, logitRows } from './decoder.js';
@@ -79,8 +80,8 @@ function scoringGraph(logitsType: number): Uint8Array {
   return encodeGraph({
     name: 'token-scorer',
     node: nodes,
-    input: [makeValueInfo('logits', logitsType, ['rows', 'vocabulary']), makeValueInfo('targets', 7, ['rows', 1])],
-    output: [makeValueInfo('scores', 1, ['rows', 1]), makeValueInfo('wide', 1, ['rows', 'vocabulary'])],
+    input: [makeValueInfo('logits', logitsType, ['rows', 'vocabulary']), makeValueInfo('targets', INT64, ['rows', 1])],
+    output: [makeValueInfo('scores', FLOAT32, ['rows', 1]), makeValueInfo('wide', FLOAT32, ['rows', 'vocabulary'])],
   });
 }
 

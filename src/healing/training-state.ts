@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { Tensor } from '../runtime/engine.js';
@@ -188,7 +189,7 @@ const listEntries = ({ all }: WeightGroups, state: 'now' | 'best', stores: Weigh
 function entryHandle(store: TensorStore, at: number, count: number): TensorHandle {
   const byteLength = count * Float32Array.BYTES_PER_ELEMENT;
   return {
-    dataType: 1,
+    dataType: FLOAT32,
     dims: [count],
     byteLength,
     async read({ offset, length } = { offset: 0, length: byteLength }) {

@@ -1,4 +1,5 @@
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../onnx/build.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { encodeGraph } from '../onnx/encode-graph.js';
 import type { Session, Tensor } from '../runtime/engine.js';
 import type { WorkerCalls } from './bench-protocol.js';
@@ -57,7 +58,7 @@ function ffnGraph(hiddenSize: number, width: number): Uint8Array {
       makeFloatInitializer('up', [hiddenSize, width], values),
       makeFloatInitializer('down', [width, hiddenSize], values),
     ],
-    input: [makeValueInfo('x', 1, ['tokens', hiddenSize])],
-    output: [makeValueInfo('y', 1, ['tokens', hiddenSize])],
+    input: [makeValueInfo('x', FLOAT32, ['tokens', hiddenSize])],
+    output: [makeValueInfo('y', FLOAT32, ['tokens', hiddenSize])],
   });
 }

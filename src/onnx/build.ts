@@ -14,6 +14,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from 'onnx-buf';
+import { FLOAT32, INT64 } from './data-types.js';
 
 /** Attribute values a new node can carry: an integer, a float or a tensor in an object, a string, or integers. */
 export type AttributeValue =
@@ -67,12 +68,12 @@ function makeAttribute(name: string, value: AttributeValue): AttributeProto {
 
 /** A one-dimensional int64 initializer with its payload inside. */
 export function makeInt64Initializer(name: string, values: readonly number[]): TensorProto {
-  return makeInitializer(name, 7, [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
+  return makeInitializer(name, INT64, [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
 }
 
 /** A float32 initializer with its payload inside. */
 export function makeFloatInitializer(name: string, dims: readonly number[], values: ArrayLike<number>): TensorProto {
-  return makeInitializer(name, 1, dims, new Uint8Array(Float32Array.from(values).buffer));
+  return makeInitializer(name, FLOAT32, dims, new Uint8Array(Float32Array.from(values).buffer));
 }
 
 /** An initializer with raw payload. `dataType` is ONNX's number. */

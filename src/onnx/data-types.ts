@@ -47,6 +47,17 @@ export const DATA_TYPES = [
 /** Name of an ONNX element type with a fixed width. */
 export type DataTypeName = (typeof DATA_TYPES)[number]['name'];
 
+/** `TensorProto.DataType` numbers. */
+export const FLOAT32 = 1;
+export const UINT8 = 2;
+export const INT16 = 5;
+export const INT32 = 6;
+export const INT64 = 7;
+export const BOOL = 9;
+export const FLOAT16 = 10;
+export const FLOAT64 = 11;
+export const BFLOAT16 = 16;
+
 /** `TensorProto.DataType.STRING`, the one type without a width. */
 export const STRING_TYPE = 8;
 

@@ -1,5 +1,5 @@
 import { ModelFormatError, NumericalError, UnsupportedModelError } from '../errors.js';
-import { findDataType } from './data-types.js';
+import { BFLOAT16, FLOAT16, FLOAT32, FLOAT64, findDataType } from './data-types.js';
 import {
   bfloat16ToFloat32Bits,
   float16ToFloat32Bits,
@@ -19,20 +19,20 @@ interface FloatCodec {
 
 /** By `TensorProto.DataType` number. */
 const FLOAT_CODECS: Readonly<Record<number, FloatCodec>> = {
-  1: {
+  [FLOAT32]: {
     bytesPerElement: 4,
     overflow: 2 ** 128 - 2 ** 103,
     decode: (bytes) => new Float32Array(aligned(bytes)),
     encode: (values) => new Uint8Array(new Float32Array(values).buffer),
   },
-  10: sixteenBit(65520, float16ToFloat32Bits, float32ToFloat16Bits),
-  11: {
+  [FLOAT16]: sixteenBit(65520, float16ToFloat32Bits, float32ToFloat16Bits),
+  [FLOAT64]: {
     bytesPerElement: 8,
     overflow: Infinity,
     decode: (bytes) => Float32Array.from(new Float64Array(aligned(bytes))),
     encode: (values) => new Uint8Array(new Float64Array(values).buffer),
   },
-  16: sixteenBit(2 ** 128 - 2 ** 119, bfloat16ToFloat32Bits, float32ToBfloat16Bits),
+  [BFLOAT16]: sixteenBit(2 ** 128 - 2 ** 119, bfloat16ToFloat32Bits, float32ToBfloat16Bits),
 };
 
 /** Whether `readFloat32` and `encodeFloats` know a type: float, float16, bfloat16, double. */

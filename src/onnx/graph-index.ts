@@ -1,9 +1,7 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { printable } from '../printable.js';
 import { intAttribute } from './attributes.js';
-import { dataTypeNumber } from './data-types.js';
-
-const SINGLE = dataTypeNumber('float');
+import { FLOAT32 } from './data-types.js';
 
 /** Index of a graph: producers and consumers of values, and constants. Nodes are in topological order. */
 export interface GraphIndex {
@@ -78,7 +76,7 @@ export function throughReshape(index: GraphIndex, value: string): string {
 /** Input of the Cast to float32 that computes a value, or the value itself. */
 export function throughCast(index: GraphIndex, value: string): string {
   const node = producerNode(index, value);
-  return node?.opType === 'Cast' && intAttribute(node, 'to', 0) === SINGLE ? node.input[0]! : value;
+  return node?.opType === 'Cast' && intAttribute(node, 'to', 0) === FLOAT32 ? node.input[0]! : value;
 }
 
 const RANDOM_OPS = new Set(['RandomNormal', 'RandomUniform', 'Multinomial', 'Bernoulli']);

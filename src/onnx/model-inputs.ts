@@ -1,6 +1,6 @@
 import type { GraphProto, ValueInfoProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { dataTypeNumber, findDataType } from './data-types.js';
+import { FLOAT16, FLOAT32, findDataType } from './data-types.js';
 import { impliedHeadSize } from './head-size.js';
 
 /** Role of an input of a decoder graph. */
@@ -62,7 +62,7 @@ const PAGED = /^block_table|^slot_mapping|cumulative_sequence_length/;
 /** Largest product of an input's fixed sizes. */
 const MAX_ELEMENTS = 2 ** 26;
 
-const CACHE_TYPES: ReadonlySet<number> = new Set([dataTypeNumber('float'), dataTypeNumber('float16')]);
+const CACHE_TYPES: ReadonlySet<number> = new Set([FLOAT32, FLOAT16]);
 
 /**
  * Determines the roles of a decoder graph's inputs.

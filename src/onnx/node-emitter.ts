@@ -1,6 +1,7 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
 import { type AttributeValue, makeInitializer, makeNode } from './build.js';
-import { FLOAT32, FLOAT64, INT64, type Value } from './value.js';
+import { FLOAT32, FLOAT64, INT64 } from './data-types.js';
+import type { Value } from './value.js';
 import type { ValueFact } from './value-facts.js';
 
 /** Outputs of a new node. */

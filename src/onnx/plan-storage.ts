@@ -1,5 +1,6 @@
 import type { TensorProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
+import { INT32, INT64 } from './data-types.js';
 import type { ModelStorage, OnnxModel, TensorHandle } from './onnx-model.js';
 import { normaliseRelativePath } from './relative-path.js';
 import { type PlannedTensor, tensorFragment } from './tensor-fragment.js';
@@ -41,8 +42,8 @@ export const TAG_BYTES = 6;
 /** Smaller weights are stored inline, since opening external ones costs more. */
 const DEFAULT_THRESHOLD_BYTES = 1024;
 
-/** INT32 and INT64: sizes, axes and splits, which ONNX Runtime's shape inference reads only from the protobuf. */
-const SHAPE_TYPES: ReadonlySet<number> = new Set([6, 7]);
+/** Sizes, axes and splits, which ONNX Runtime's shape inference reads only from the protobuf. */
+const SHAPE_TYPES: ReadonlySet<number> = new Set([INT32, INT64]);
 
 /** Large tensors begin on a page, so that they can be mapped into memory; small ones on a cache line. */
 const ALIGNMENTS = [

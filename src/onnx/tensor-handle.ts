@@ -1,6 +1,6 @@
 import { ModelFormatError } from '../errors.js';
 import type { ByteSource } from './byte-source.js';
-import { findDataType, tensorByteLength } from './data-types.js';
+import { findDataType, INT64, tensorByteLength } from './data-types.js';
 import { encodeFloats } from './float-encoding.js';
 import type { TensorHandle } from './onnx-model.js';
 
@@ -29,7 +29,10 @@ export function floatsHandle(shape: TensorShape, values: Float32Array | Float64A
 
 /** A list of int64 in memory, `[count]`. */
 export function integersHandle(values: readonly number[]): TensorHandle {
-  return bytesHandle({ dataType: 7, dims: [values.length] }, new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
+  return bytesHandle(
+    { dataType: INT64, dims: [values.length] },
+    new Uint8Array(BigInt64Array.from(values, BigInt).buffer),
+  );
 }
 
 /** A weight in a source from `offset`. The caller has checked the source's length. */

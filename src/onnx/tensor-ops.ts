@@ -1,6 +1,7 @@
 import { UnsupportedModelError } from '../errors.js';
+import { BOOL, FLOAT32, INT64 } from './data-types.js';
 import type { NodeEmitter } from './node-emitter.js';
-import { BOOL, broadcastDims, elementCount, FLOAT32, INT64, positiveAxis, sameDims, type Value } from './value.js';
+import { broadcastDims, elementCount, positiveAxis, sameDims, type Value } from './value.js';
 import { OPEN } from './value-facts.js';
 
 /** Options of a matrix product; the transpositions concern the last two axes. */

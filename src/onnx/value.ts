@@ -1,4 +1,5 @@
 import { UnsupportedModelError } from '../errors.js';
+import { FLOAT32, FLOAT64 } from './data-types.js';
 import { OPEN } from './value-facts.js';
 
 /** A tensor of the graph being built: its name, dims (`OPEN` where they depend on data) and ONNX `TensorProto.DataType` number. */
@@ -7,13 +8,6 @@ export interface Value {
   readonly dims: readonly number[];
   readonly dataType: number;
 }
-
-/** ONNX `TensorProto.DataType` numbers of built graphs. */
-export const FLOAT32 = 1;
-export const INT32 = 6;
-export const INT64 = 7;
-export const BOOL = 9;
-export const FLOAT64 = 11;
 
 /** Precision in which the gradient of a value is computed: float64 remains, all other floats become float32. */
 export function gradientType(dataType: number): number {

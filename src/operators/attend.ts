@@ -1,6 +1,7 @@
 import { floatAttribute } from '../onnx/attributes.js';
+import { FLOAT32, INT64 } from '../onnx/data-types.js';
 import type { TensorOps } from '../onnx/tensor-ops.js';
-import { FLOAT32, INT64, type Value } from '../onnx/value.js';
+import type { Value } from '../onnx/value.js';
 import { OPEN } from '../onnx/value-facts.js';
 import type { LoweringContext } from './gradient-rule.js';
 

@@ -1,5 +1,6 @@
 import { floatAttribute, intAttribute, intsAttribute, setIntAttribute, setIntsAttribute } from '../onnx/attributes.js';
-import { BOOL, FLOAT32, type Value } from '../onnx/value.js';
+import { BOOL, FLOAT32 } from '../onnx/data-types.js';
+import type { Value } from '../onnx/value.js';
 import { attend, causalMask, mergeHeads, paddingMask, splitAxis, splitHeads } from './attend.js';
 import { TraceStop } from './axis-rule.js';
 import { type LoweringContext, refusePast, unsupported } from './gradient-rule.js';

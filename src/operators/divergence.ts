@@ -1,9 +1,10 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
 import { OptionError } from '../errors.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import { createNodeEmitter } from '../onnx/node-emitter.js';
 import { createTensorOps } from '../onnx/tensor-ops.js';
-import { FLOAT32, gradientType } from '../onnx/value.js';
+import { gradientType } from '../onnx/value.js';
 import type { ValueFact } from '../onnx/value-facts.js';
 
 /** Start of all new names. */

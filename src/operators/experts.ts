@@ -1,8 +1,9 @@
 import type { NodeProto } from 'onnx-buf';
 import { floatAttribute, intAttribute, textAttribute } from '../onnx/attributes.js';
+import { FLOAT32, INT64 } from '../onnx/data-types.js';
 import { qualifiedOp } from '../onnx/graph-index.js';
 import { MIN_FLOAT32, type TensorOps } from '../onnx/tensor-ops.js';
-import { elementCount, FLOAT32, INT64, type Value } from '../onnx/value.js';
+import { elementCount, type Value } from '../onnx/value.js';
 import type { AxisLabel } from './axis-rule.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';

@@ -1,5 +1,6 @@
 import { intAttribute, textAttribute } from '../onnx/attributes.js';
-import { elementCount, INT64, positiveAxis, type Value } from '../onnx/value.js';
+import { INT64 } from '../onnx/data-types.js';
+import { elementCount, positiveAxis, type Value } from '../onnx/value.js';
 import { type AxisRule, pickUnitIds, scatterUnitIds, TraceStop, toOtherSide } from './axis-rule.js';
 import { type Cotangent, type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
 import { byOpenRule, type Family, missing, type Operator, PLAIN } from './operator.js';

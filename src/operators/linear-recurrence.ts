@@ -1,5 +1,6 @@
+import { FLOAT32 } from '../onnx/data-types.js';
 import type { TensorOps } from '../onnx/tensor-ops.js';
-import { FLOAT32, type Value } from '../onnx/value.js';
+import type { Value } from '../onnx/value.js';
 
 /** Linear attention over packed heads. Heads of operands with fewer heads are shared by consecutive ones. */
 export interface RecurrenceProblem {

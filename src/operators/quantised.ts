@@ -1,5 +1,6 @@
 import { intAttribute } from '../onnx/attributes.js';
-import { elementCount, FLOAT32, type Value } from '../onnx/value.js';
+import { FLOAT32 } from '../onnx/data-types.js';
+import { elementCount, type Value } from '../onnx/value.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 

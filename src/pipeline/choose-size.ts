@@ -2,7 +2,7 @@ import type { GraphProto } from 'onnx-buf';
 import type { Allocation } from '../allocation/allocation.js';
 import type { ModuleKind, PrunableModule } from '../architecture/layout.js';
 import { isFullCache } from '../onnx/cache-names.js';
-import { findDataType } from '../onnx/data-types.js';
+import { FLOAT32, findDataType } from '../onnx/data-types.js';
 import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
 import { readModelInputs } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -377,7 +377,7 @@ function cacheElementBytes({ quantisation: { dtypes }, job }: SizeInput): number
   const [dtype] = dtypes;
   if (dtype !== undefined) return DTYPES[dtype].floats === 'float16' ? 2 : 4;
   const past = job.analysed.inputs.find(isFullCache);
-  return (findDataType(past?.dataType ?? 1)?.bits ?? 32) / 8;
+  return (findDataType(past?.dataType ?? FLOAT32)?.bits ?? 32) / 8;
 }
 
 /** Quantisation options of a mixture: the file is named by its fewest bits, which the runtime must support. */

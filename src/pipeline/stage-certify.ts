@@ -13,6 +13,7 @@ import { createDecoder } from '../evaluation/decoder.js';
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
 import { createRandom } from '../linalg/random.js';
 import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
+import { isHalfPrecision } from '../onnx/retype-floats.js';
 import { operatorOf } from '../operators/table.js';
 import type { PruneJob } from '../prune/job.js';
 import type { ModelChange } from '../removal/apply-change.js';
@@ -75,9 +76,6 @@ const KERNEL_NOISES = 3;
 
 /** Largest gap that is attributed to kernels. */
 const MAX_KERNEL_NOISE = 0.5;
-
-/** FLOAT16 and BFLOAT16. */
-const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
 
 /**
  * Opens a written folder in ONNX Runtime by its path, as users do, and runs windows: a prompt, then single tokens with
@@ -170,7 +168,7 @@ const choosesExperts = ({ proto }: CertifyInput['model']): boolean =>
   proto.graph!.node.some((node) => operatorOf(node)?.tokens === 'experts');
 
 const isHalf = (model: CertifyInput['model']): boolean =>
-  [...withoutEmbeddingPrefix(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
+  [...withoutEmbeddingPrefix(model).weights.values()].some(({ dataType }) => isHalfPrecision(dataType));
 
 /** The masked original's logits, `[windows, length, vocabulary]`, and their change under perturbation. */
 interface Masked {

@@ -2,7 +2,7 @@ import type { GraphProto, NodeProto, ValueInfoProto } from 'onnx-buf';
 import { NumericalError, UnsupportedModelError } from '../errors.js';
 import { findAttribute, intAttribute, setIntAttribute } from '../onnx/attributes.js';
 import { makeNode } from '../onnx/build.js';
-import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
+import { FLOAT16, FLOAT32, findDataType } from '../onnx/data-types.js';
 import { decodeFloats, encodeFloats } from '../onnx/float-encoding.js';
 import { type GraphIndex, indexGraph, inputsOf, nodeLabel, subgraphsOf } from '../onnx/graph-index.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
@@ -18,9 +18,6 @@ import {
 } from '../onnx/retype-floats.js';
 import { checkRange } from '../onnx/tensor-handle.js';
 import type { ValueFacts } from '../onnx/value-facts.js';
-
-const SINGLE = dataTypeNumber('float');
-const HALF = dataTypeNumber('float16');
 
 /** Operators whose intermediate values exceed the range or precision of float16: squares, their means and roots, powers, angles. */
 const IN_SINGLE: ReadonlySet<string> = new Set([
@@ -40,7 +37,7 @@ const OVER_CODES: ReadonlySet<string> = new Set(['MatMulNBits', 'MatMulBnb4', 'G
 /** Converts a model from float16 to float32, in place: weights, constants, inputs, outputs and casts. */
 export function convertToSingle(model: OnnxModel): void {
   for (const [name, handle] of model.weights)
-    if (isHalfPrecision(handle.dataType)) model.weights.set(name, retypedHandle(name, handle, SINGLE));
+    if (isHalfPrecision(handle.dataType)) model.weights.set(name, retypedHandle(name, handle, FLOAT32));
   convertGraphToSingle(model.proto.graph!);
 }
 
@@ -57,9 +54,10 @@ export function convertToHalf(model: OnnxModel, facts: ValueFacts): void {
   const graph = model.proto.graph!;
   const types = assignTypes(graph, facts);
   for (const [name, handle] of model.weights)
-    if (types.get(name) === HALF) model.weights.set(name, retypedHandle(name, handle, HALF));
-  for (const initializer of graph.initializer) if (types.get(initializer.name) === HALF) initializer.dataType = HALF;
-  for (const input of graph.input) if (types.get(input.name) === HALF) setType(input, HALF);
+    if (types.get(name) === FLOAT16) model.weights.set(name, retypedHandle(name, handle, FLOAT16));
+  for (const initializer of graph.initializer)
+    if (types.get(initializer.name) === FLOAT16) initializer.dataType = FLOAT16;
+  for (const input of graph.input) if (types.get(input.name) === FLOAT16) setType(input, FLOAT16);
   const nodes: NodeProto[] = [];
   const known = new Set<string>();
   const as = (value: string, type: number): string => {
@@ -74,17 +72,17 @@ export function convertToHalf(model: OnnxModel, facts: ValueFacts): void {
     const type = types.get(node.output.find((value) => types.has(value)) ?? '') ?? readType(node, types);
     if (type !== undefined) {
       node.input = node.input.map((value) => (types.has(value) ? as(value, type) : value));
-      if (node.opType === 'Cast' && intAttribute(node, 'to', 0) === SINGLE) setIntAttribute(node, 'to', type);
+      if (node.opType === 'Cast' && intAttribute(node, 'to', 0) === FLOAT32) setIntAttribute(node, 'to', type);
     }
     const tensor = findAttribute(node, 'value')?.t;
-    if (tensor?.dataType === SINGLE) retypeTensor(tensor, node.opType === 'Constant' ? type! : SINGLE);
+    if (tensor?.dataType === FLOAT32) retypeTensor(tensor, node.opType === 'Constant' ? type! : FLOAT32);
     nodes.push(node);
   }
   for (const output of graph.output) {
     const now = types.get(output.name);
     if (now === undefined) continue;
     // Samplers expect float32 logits; the cache is fed to the graph again.
-    const target = isCache(output, graph) ? HALF : SINGLE;
+    const target = isCache(output, graph) ? FLOAT16 : FLOAT32;
     setType(output, target);
     if (now !== target) nodes.push(...renameAndCast(nodes, output.name, { from: now, to: target }));
   }
@@ -115,13 +113,13 @@ function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> 
   const isFloat = (value: string): boolean =>
     ofCodes.has(value) || isSingleOrHalfPrecision(facts.get(value)?.dataType ?? 0);
   const types = new Map<string, number>();
-  for (const value of index.inputs) if (isFloat(value)) types.set(value, HALF);
+  for (const value of index.inputs) if (isFloat(value)) types.set(value, FLOAT16);
   const activations = new Set(types.keys());
   const typing = { index, types, activations, isFloat };
   for (const node of index.nodes) {
     if (node.output.every((value) => index.constants.has(value))) continue;
     const type = computedType(node, typing);
-    const isActivation = type === HALF || node.input.some((value) => activations.has(value));
+    const isActivation = type === FLOAT16 || node.input.some((value) => activations.has(value));
     for (const value of node.output.filter((output) => output !== '' && isFloat(output))) {
       types.set(value, type);
       if (isActivation) activations.add(value);
@@ -139,10 +137,10 @@ function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> 
     const readers = (index.consumersOf.get(value) ?? []).map((at) => index.nodes[at]!);
     const wantsHalf = (node: NodeProto): boolean => {
       const result = node.output.find((output) => types.has(output));
-      return result === undefined ? computedType(node, typing) === HALF : types.get(result) === HALF;
+      return result === undefined ? computedType(node, typing) === FLOAT16 : types.get(result) === FLOAT16;
     };
     const isSingle = readers.length === 0 || readers.some((node) => subgraphsOf(node).length > 0 || !wantsHalf(node));
-    return isSingle || index.outputs.has(value) ? SINGLE : HALF;
+    return isSingle || index.outputs.has(value) ? FLOAT32 : FLOAT16;
   }
 }
 
@@ -157,30 +155,30 @@ interface Typing {
 /** Type that a node with activations, positions or masks computes in. @throws UnsupportedModelError */
 function computedType(node: NodeProto, { index, types, activations, isFloat }: Typing): number {
   const read = inputsOf(node).filter((value) => isFloat(value) && !index.constants.has(value));
-  const readsHalf = read.some((value) => types.get(value) === HALF);
+  const readsHalf = read.some((value) => types.get(value) === FLOAT16);
   if (subgraphsOf(node).length > 0) {
-    if (!readsHalf) return SINGLE;
+    if (!readsHalf) return FLOAT32;
     throw new UnsupportedModelError(
       `${nodeLabel(node)} reads activations in its branches, which cannot be converted to half precision yet; write a dtype of single precision`,
     );
   }
-  if (IN_SINGLE.has(node.opType)) return SINGLE;
+  if (IN_SINGLE.has(node.opType)) return FLOAT32;
   const isLinear = PRODUCTS.has(node.opType) && node.input.some((value) => index.constants.has(value));
-  if (isLinear && read.some((value) => activations.has(value))) return HALF;
-  if (read.length > 0) return readsHalf ? HALF : SINGLE;
-  return LOOKUPS.has(node.opType) ? HALF : SINGLE;
+  if (isLinear && read.some((value) => activations.has(value))) return FLOAT16;
+  if (read.length > 0) return readsHalf ? FLOAT16 : FLOAT32;
+  return LOOKUPS.has(node.opType) ? FLOAT16 : FLOAT32;
 }
 
 /** Input type of a node without float output: a comparison, a cast to integers. */
 function readType(node: NodeProto, types: ReadonlyMap<string, number>): number | undefined {
   const read = node.input.map((value) => types.get(value)).filter((type) => type !== undefined);
   if (subgraphsOf(node).length > 0 || node.opType === 'Shape' || node.opType === 'Size') return undefined;
-  return read.includes(HALF) ? HALF : read[0];
+  return read.includes(FLOAT16) ? FLOAT16 : read[0];
 }
 
 /** Whether an output is probably a KV cache: not the logits, and of the same rank as a float input. */
 function isCache(output: ValueInfoProto, { input }: GraphProto): boolean {
-  return output.name !== 'logits' && input.some((info) => typeOf(info) === HALF && rankOf(info) === rankOf(output));
+  return output.name !== 'logits' && input.some((info) => typeOf(info) === FLOAT16 && rankOf(info) === rankOf(output));
 }
 
 /** Renames the value of an output, and casts it to the output. */

@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
 import { intAttribute } from '../onnx/attributes.js';
 import { makeNode } from '../onnx/build.js';
-import { dataTypeNumber } from '../onnx/data-types.js';
+import { FLOAT16, FLOAT32, INT32, UINT8 } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import { nodeLabel, throughCast, throughReshape } from '../onnx/graph-index.js';
@@ -17,9 +17,6 @@ import { QUANT_TYPES } from './write-blocks.js';
 
 /** See `com.microsoft.MatMulNBits`. */
 const MIN_BLOCK = 16;
-
-const UINT8 = dataTypeNumber('uint8');
-const INT32 = dataTypeNumber('int32');
 
 /** Initializers of a weight in blocks, and its shape. */
 interface BlockPlaces {
@@ -44,7 +41,7 @@ function findBlocks(
   const [found, scale, zero] = [weights.get(codes), weights.get(storedScales), weights.get(zeroPoints)];
   if (found?.dataType !== UINT8 || scale === undefined || !isFloatType(scale.dataType)) return undefined;
   const castsScales = storedScales !== scales;
-  if (castsScales && scale.dataType !== dataTypeNumber('float16')) return undefined;
+  if (castsScales && scale.dataType !== FLOAT16) return undefined;
   const groups = weights.get(order);
   const isFloating = zero !== undefined && isFloatType(zero.dataType);
   if (zeroPoints !== '' && zero?.dataType !== UINT8 && !isFloating) return undefined;
@@ -59,7 +56,7 @@ function findBlocks(
     bits,
     blockSize,
     hasZeroPoints: zero !== undefined,
-    scaleType: scale.dataType === dataTypeNumber('float') ? 'float32' : 'float16',
+    scaleType: scale.dataType === FLOAT32 ? 'float32' : 'float16',
     castsScales,
     ...(levels && { levels }),
   };
@@ -98,7 +95,7 @@ function addWeight(
 ): string {
   const name = floatsName(model, codes);
   const { grid, outCount, inCount, scales } = stored;
-  const dataType = grid.castsScales ? dataTypeNumber('float') : scales.dataType;
+  const dataType = grid.castsScales ? FLOAT32 : scales.dataType;
   const dims = inputAxis === 1 ? [outCount, inCount] : [inCount, outCount];
   const handle: CodedHandle = {
     ...dequantisedHandle({ dataType, dims }, stored, inputAxis),

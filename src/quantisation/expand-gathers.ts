@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { findAttribute, intAttribute } from '../onnx/attributes.js';
 import { makeFloatInitializer, makeInt64Initializer, makeNode, type NodeSpec } from '../onnx/build.js';
-import { dataTypeNumber } from '../onnx/data-types.js';
+import { FLOAT32, UINT8 } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { decodeFloats } from '../onnx/float-encoding.js';
 import {
@@ -17,16 +17,14 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { ValueFacts } from '../onnx/value-facts.js';
 import { replaceNodes } from './replace-nodes.js';
 
-const SINGLE = dataTypeNumber('float');
-
 /** Default zero point of `GatherBlockQuantized`, by bits. */
 const MIDDLES: ReadonlyMap<number, number> = new Map([
   [8, 128],
   [4, 8],
 ]);
 
-/** Levels of four bits: a byte has two codes, the first in its lower half. */
-const HALF = 16;
+/** Number of 4-bit levels: a byte has two codes, the first in its lower half. */
+const LEVEL_COUNT = 16;
 
 /**
  * Expands lookups of codes of four and eight bits (`GatherBlockQuantized`) to standard operators, in place: ONNX Runtime's
@@ -67,8 +65,8 @@ function expand(node: NodeProto, { rank, middle }: GatherForm, { model, index }:
   const handle = model.weights.get(codes)!;
   const blockSize = intAttribute(node, 'block_size', 128);
   const [rowCount = 1] = handle.dims;
-  const isHalved = middle < HALF;
-  const blockBytes = isHalved ? blockSize / 2 : blockSize;
+  const isPacked = middle < LEVEL_COUNT;
+  const blockBytes = isPacked ? blockSize / 2 : blockSize;
   setWeight(model, codes, { ...handle, dims: [rowCount, handle.byteLength / rowCount / blockBytes, blockBytes] });
   const stored = throughCast(index, scales);
   const { dataType } = model.weights.get(stored)!;
@@ -79,12 +77,12 @@ function expand(node: NodeProto, { rank, middle }: GatherForm, { model, index }:
     makeNode({ op: 'Constant', inputs: [], outputs: [named(suffix)], attributes: { value: { tensor } } });
   const emit = (op: string, inputs: readonly string[], suffix: string, more: Partial<NodeSpec> = {}) =>
     makeNode({ op, inputs, outputs: [suffix === '' ? result : named(suffix)], ...more });
-  const toSingle = { attributes: { to: SINGLE } };
-  const isShort = dataType !== SINGLE;
+  const toSingle = { attributes: { to: FLOAT32 } };
+  const isShort = dataType !== FLOAT32;
   const isResultShort = isShort && stored === scales;
   // The two codes of a byte, on a new last axis.
   const halves = [
-    constant('half', makeFloatInitializer('', [], [HALF])),
+    constant('half', makeFloatInitializer('', [], [LEVEL_COUNT])),
     emit('Div', [named('bytes'), named('half')], 'quotient'),
     emit('Floor', [named('quotient')], 'second'),
     emit('Mul', [named('second'), named('half')], 'raised'),
@@ -98,8 +96,8 @@ function expand(node: NodeProto, { rank, middle }: GatherForm, { model, index }:
   ];
   return [
     emit('Gather', [codes, ids], 'codes', { name: node.name }),
-    emit('Cast', [named('codes')], isHalved ? 'bytes' : 'floats', toSingle),
-    ...(isHalved ? halves : []),
+    emit('Cast', [named('codes')], isPacked ? 'bytes' : 'floats', toSingle),
+    ...(isPacked ? halves : []),
     constant('middle', makeFloatInitializer('', [], [middle])),
     emit('Sub', [named('floats'), named('middle')], 'levels'),
     emit('Gather', [stored, ids], isShort ? 'halves' : 'scales'),
@@ -144,7 +142,7 @@ export function fuseGathers(model: OnnxModel): void {
       outputs: [...last.output],
       attributes: { gather_axis: 0, quantize_axis: 1, block_size: (blockBytes * 8) / bits, bits },
     });
-    const toSingle = { op: 'Cast', inputs: [scales], outputs: [cast], attributes: { to: SINGLE } };
+    const toSingle = { op: 'Cast', inputs: [scales], outputs: [cast], attributes: { to: FLOAT32 } };
     replaced.set(last, [...(castsScales ? [makeNode(toSingle)] : []), fused]);
   }
   replaceNodes(model.proto.graph!, replaced);
@@ -166,7 +164,7 @@ function findExpanded({ model, index }: Place): readonly ExpandedGather[] {
     const [codes = '', ids = ''] = gather?.input ?? [];
     const table = model.weights.get(codes);
     if (bits === undefined || gather === undefined) return [];
-    if (table?.dataType !== dataTypeNumber('uint8') || table.dims.length !== 3) return [];
+    if (table?.dataType !== UINT8 || table.dims.length !== 3) return [];
     const follow = (node: NodeProto | undefined, op: string) => node && onlyConsumer(index, node.output[0]!, op);
     const scaled = follow(centred, 'Mul');
     const row = follow(scaled, 'Reshape');
@@ -185,7 +183,7 @@ function findExpanded({ model, index }: Place): readonly ExpandedGather[] {
 function constantOf(node: NodeProto | undefined): number | undefined {
   const tensor = node?.opType === 'Constant' ? findAttribute(node, 'value')?.t : undefined;
   if (tensor === undefined || tensor.dims.length > 0) return undefined;
-  return tensor.dataType === SINGLE && tensor.rawData.length === 4
-    ? decodeFloats(SINGLE, Uint8Array.from(tensor.rawData))[0]
+  return tensor.dataType === FLOAT32 && tensor.rawData.length === 4
+    ? decodeFloats(FLOAT32, Uint8Array.from(tensor.rawData))[0]
     : undefined;
 }

@@ -1,5 +1,5 @@
 import { ModelFormatError, UnsupportedModelError } from '../errors.js';
-import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
+import { findDataType, UINT8 } from '../onnx/data-types.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
@@ -119,8 +119,6 @@ export function sliceCodes(handle: TensorHandle, axis: number, keep: Int32Array)
     packBits(await cut.read(), bits, elementCount(cut.dims)),
   );
 }
-
-const UINT8 = dataTypeNumber('uint8');
 
 /** Element type of codes, or of their scales. */
 export const codeType = ({

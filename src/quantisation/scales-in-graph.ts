@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import { makeNode, makeValueInfo, type NodeSpec } from '../onnx/build.js';
-import { dataTypeNumber } from '../onnx/data-types.js';
+import { FLOAT32, INT16 } from '../onnx/data-types.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
@@ -9,9 +9,6 @@ import { blockCount, codecOf } from './block-codes.js';
 import { freshName } from './dequantise-site.js';
 import { readCodes, type StoredCodes } from './store-codes.js';
 import type { QuantisedWeight } from './write-blocks.js';
-
-const FLOAT = dataTypeNumber('float');
-const INT16 = dataTypeNumber('int16');
 
 /** A model that computes weights from codes, and the initializers of their scales. */
 export interface ScaledModel {
@@ -55,13 +52,13 @@ function addScales(
   const scales = add('scales', floatScales(stored, blocks));
   const steps: Pick<NodeSpec, 'op' | 'inputs' | 'attributes'>[] = [
     // As integers, levels are not taken for weights to train.
-    { op: 'Cast', inputs: [add('levels', levelsOf(stored, blocks))], attributes: { to: FLOAT } },
+    { op: 'Cast', inputs: [add('levels', levelsOf(stored, blocks))], attributes: { to: FLOAT32 } },
     { op: 'Mul', inputs: [scales] },
     { op: 'Reshape', inputs: [ints('shape', [outCount, width])] },
     ...(width > inCount
       ? [{ op: 'Slice', inputs: [ints('start', [0]), ints('end', [inCount]), ints('axis', [1])] }]
       : []),
-    ...(dataType === FLOAT ? [] : [{ op: 'Cast', inputs: [], attributes: { to: dataType } }]),
+    ...(dataType === FLOAT32 ? [] : [{ op: 'Cast', inputs: [], attributes: { to: dataType } }]),
     ...(inputAxis === 1 ? [] : [{ op: 'Transpose', inputs: [], attributes: { perm: [1, 0] } }]),
   ];
   const valueAt = (at: number) => (at === steps.length - 1 ? name : `${scales}/${at}`);
@@ -74,8 +71,8 @@ function addScales(
 }
 
 const floatScales = ({ scales, outCount }: StoredCodes, blocks: number): TensorHandle =>
-  computedHandle({ dataType: FLOAT, dims: [outCount, blocks, 1] }, async () =>
-    encodeFloats(FLOAT, await readFloat32(scales)),
+  computedHandle({ dataType: FLOAT32, dims: [outCount, blocks, 1] }, async () =>
+    encodeFloats(FLOAT32, await readFloat32(scales)),
   );
 
 /** Values of the codes at a scale of 1, `[N, blocks, blockSize]`. */

@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
 import { findNonFinite } from '../linalg/matrix-block.js';
-import { dataTypeNumber } from '../onnx/data-types.js';
+import { FLOAT16, FLOAT32, UINT8 } from '../onnx/data-types.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
@@ -32,9 +32,8 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
   const { grid, outCount, inCount, codes, scales, zeroPoints } = given;
   const { bits, blockSize } = grid;
   const blocks = blockCount(inCount, grid);
-  const scaleType = dataTypeNumber(grid.scaleType === 'float16' ? 'float16' : 'float');
-  const bytes = (dims: number[], values: Uint8Array<ArrayBuffer>) =>
-    store({ dataType: dataTypeNumber('uint8'), dims }, values);
+  const scaleType = grid.scaleType === 'float16' ? FLOAT16 : FLOAT32;
+  const bytes = (dims: number[], values: Uint8Array<ArrayBuffer>) => store({ dataType: UINT8, dims }, values);
   const packed = zeroPoints && packBits(Uint8Array.from(zeroPoints), bits, blocks);
   const inOrder = packBits(codes, bits, blockSize);
   return {
@@ -177,9 +176,7 @@ export function codesByteLength(grid: BlockGrid, outCount: number, inCount: numb
   return outCount * (perRow + (grid.hasZeroPoints ? Math.ceil((blocks * grid.bits) / 8) : 0));
 }
 
-/**
- * The dequantised weight, computed on each read, so that no second copy is stored.
- */
+/** The dequantised weight, computed on each read, so that no second copy is stored. */
 export function dequantisedHandle(shape: TensorShape, stored: StoredCodes, inputAxis: 0 | 1): TensorHandle {
   return computedHandle(shape, async () => {
     const read = await readCodes(stored);

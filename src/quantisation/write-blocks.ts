@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { type AttributeValue, makeNode } from '../onnx/build.js';
-import { dataTypeNumber } from '../onnx/data-types.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { integersHandle } from '../onnx/tensor-handle.js';
@@ -95,7 +95,7 @@ function addCodes(model: OnnxModel, { name, stored }: QuantisedWeight): CodeName
 
 function castScales(stored: string): Required<Pick<CodeNames, 'cast' | 'scales'>> {
   const scales = `${stored}_float`;
-  const attributes = { to: dataTypeNumber('float') };
+  const attributes = { to: FLOAT32 };
   return { scales, cast: makeNode({ op: 'Cast', name: scales, inputs: [stored], outputs: [scales], attributes }) };
 }
 

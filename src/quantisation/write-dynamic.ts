@@ -1,6 +1,6 @@
 import type { NodeProto, ValueInfoProto } from 'onnx-buf';
 import { makeNode, makeValueInfo } from '../onnx/build.js';
-import { dataTypeNumber } from '../onnx/data-types.js';
+import { FLOAT32, INT32, UINT8 } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
@@ -84,18 +84,16 @@ const roundedNames = (input: string) => ({ codes: `${input}/quantized`, step: `$
  * @param axes Symbolic names of all axes but the last.
  */
 function roundingInfo(input: string, axes: readonly string[], width: number): ValueInfoProto[] {
-  const info = (suffix: string, last: number, dataType = FLOAT) =>
+  const info = (suffix: string, last: number, dataType = FLOAT32) =>
     makeValueInfo(`${input}/${suffix}`, dataType, [...axes, last]);
   const ones = ['largest', 'part', 'step'].map((suffix) => info(suffix, 1));
-  return [info('sizes', width), info('steps', width), info('quantized', width, dataTypeNumber('uint8')), ...ones];
+  return [info('sizes', width), info('steps', width), info('quantized', width, UINT8), ...ones];
 }
 
 function productInfo(result: string, axes: readonly string[], width: number): ValueInfoProto[] {
   const info = (suffix: string, dataType: number) => makeValueInfo(`${result}/${suffix}`, dataType, [...axes, width]);
-  return [info('sums', dataTypeNumber('int32')), info('floats', FLOAT), info('scaled', FLOAT)];
+  return [info('sums', INT32), info('floats', FLOAT32), info('scaled', FLOAT32)];
 }
-
-const FLOAT = dataTypeNumber('float');
 
 /** Zero point and scale of rounded activations. The scale is 1, since they are divided by their token's scale before. */
 const TOKEN_ZERO = 'token_zero_point';
@@ -108,12 +106,12 @@ function tokenRounding(model: OnnxModel) {
     return name;
   };
   const float = (name: string, value: number) =>
-    add(name, floatsHandle({ dataType: 1, dims: [] }, Float32Array.of(value)));
+    add(name, floatsHandle({ dataType: FLOAT32, dims: [] }, Float32Array.of(value)));
   const one = float(TOKEN_SCALE, 1);
   const part = float('token_part', 1 / 127);
   // For tokens of zeros.
   const least = float('token_least_step', 1e-30);
-  const zero = add(TOKEN_ZERO, bytesHandle({ dataType: dataTypeNumber('uint8'), dims: [] }, Uint8Array.of(128)));
+  const zero = add(TOKEN_ZERO, bytesHandle({ dataType: UINT8, dims: [] }, Uint8Array.of(128)));
   const isAttribute = opsetOf(model.proto) < 18;
   const axes = isAttribute
     ? { inputs: [], spec: { attributes: { axes: [-1] } } }
@@ -150,7 +148,7 @@ function productNodes(node: NodeProto, { codes, scales, zeroPoints }: LinearName
       inputs: [rounded.codes, codes, TOKEN_ZERO, ...(zeroPoints === '' ? [] : [zeroPoints])],
       outputs: [named('sums')],
     }),
-    makeNode({ op: 'Cast', inputs: [named('sums')], outputs: [named('floats')], attributes: { to: 1 } }),
+    makeNode({ op: 'Cast', inputs: [named('sums')], outputs: [named('floats')], attributes: { to: FLOAT32 } }),
     makeNode({ op: 'Mul', inputs: [named('floats'), scales], outputs: [named('scaled')] }),
     makeNode({ op: 'Mul', inputs: [named('scaled'), rounded.step], outputs: [scaled] }),
     ...(bias === '' ? [] : [makeNode({ op: 'Add', inputs: [scaled, bias], outputs: [result] })]),

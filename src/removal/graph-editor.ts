@@ -1,10 +1,10 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { makeNode, type NodeSpec } from '../onnx/build.js';
+import { INT32, INT64 } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { inputsOf, ownNames, subgraphsOf } from '../onnx/graph-index.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { bytesHandle } from '../onnx/tensor-handle.js';
-import { INT32, INT64 } from '../onnx/value.js';
 
 /** Edits of a model in place; nodes keep their topological order. */
 export interface GraphEditor {

@@ -1,5 +1,6 @@
 import { findRouterScores } from '../architecture/router-scores.js';
 import type { Random } from '../linalg/random.js';
+import { BFLOAT16, FLOAT16, FLOAT32 } from '../onnx/data-types.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -81,13 +82,15 @@ async function restoreRepairs(
   }
 }
 
-const HALF = 10;
-
-/** Largest relative distance of neighbouring numbers, by ONNX data type: FLOAT, FLOAT16, BFLOAT16. */
-const EPSILONS: Readonly<Record<number, number>> = { 1: 2 ** -23, 10: 2 ** -10, 16: 2 ** -7 };
+/** Largest relative distance of neighbouring numbers, by ONNX data type. */
+const EPSILONS: Readonly<Record<number, number>> = {
+  [FLOAT32]: 2 ** -23,
+  [FLOAT16]: 2 ** -10,
+  [BFLOAT16]: 2 ** -7,
+};
 
 /** Added to the router scores of removed experts, by ONNX data type: far below any other score. */
-const MASKED_SCORES: Readonly<Record<number, number>> = { 1: -1e9, [HALF]: -3e4 };
+const MASKED_SCORES: Readonly<Record<number, number>> = { [FLOAT32]: -1e9, [FLOAT16]: -3e4 };
 
 /** Lowers the router scores of removed experts far below all others, so that none is chosen. */
 function maskExperts(model: OnnxModel, { module, keep }: ModuleCut, { analysed }: MaskOptions): void {
@@ -171,7 +174,7 @@ async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { stor
     for (let column = 0; column < width; column += 1, at += 1)
       if (remains[linear.inputAxis === 1 ? column : row] === 0) values[at] = 0;
   }
-  const epsilon = neighbours === 'half' ? EPSILONS[HALF]! : (EPSILONS[dataType] ?? 0);
+  const epsilon = neighbours === 'half' ? EPSILONS[FLOAT16]! : (EPSILONS[dataType] ?? 0);
   if (nudge !== undefined) {
     for (let at = 0; at < values.length; at += 1) values[at]! *= nudge() < 0.5 ? 1 - epsilon : 1 + epsilon;
   }

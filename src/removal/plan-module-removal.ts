@@ -2,6 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import type { OutputLinear } from '../architecture/layout.js';
 import { floatAttribute } from '../onnx/attributes.js';
 import { makeInt64Initializer, makeNode } from '../onnx/build.js';
+import { FLOAT16, FLOAT32 } from '../onnx/data-types.js';
 import { dropUnusedNodes } from '../onnx/drop-unused.js';
 import { decodeFloats, encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import { indexGraph, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
@@ -53,8 +54,7 @@ async function readStart(model: OnnxModel, { linear, facts, bias }: RemovedModul
   const start = Float64Array.from(bias ?? new Float64Array(linear.outputCount));
   const node = editGraph(model).producerOf(linear.result);
   const own = node?.opType === 'Gemm' ? (node.input[2] ?? '') : '';
-  if (![FLOAT32, FLOAT16].includes(facts.first.get(linear.result)?.dataType ?? 0) || node === undefined)
-    return undefined;
+  if (!FLOATS.has(facts.first.get(linear.result)?.dataType ?? 0) || node === undefined) return undefined;
   if (own === '') return start;
   const handle = model.weights.get(own);
   if (handle === undefined) return undefined;
@@ -96,9 +96,6 @@ async function computeRows(model: OnnxModel, problem: RowProblem): Promise<Reado
     await session.release();
   }
 }
-
-const FLOAT32 = 1;
-const FLOAT16 = 10;
 
 function readRow(row: Tensor): Row {
   return { dataType: dataTypeOf(row.type), values: tensorFloats(row, 'the constant row of a removed module').slice() };
@@ -146,8 +143,7 @@ interface RowEnd {
   readonly stream: string;
 }
 
-/** float32 and float16, as ONNX data types. */
-const FLOATS: ReadonlySet<number> = new Set([1, 10]);
+const FLOATS: ReadonlySet<number> = new Set([FLOAT32, FLOAT16]);
 
 /**
  * Follows the result of an output projection that is the same for every token, through biases, scales, casts and norms, to

@@ -5,7 +5,7 @@ import type { LinearWeight } from '../compensation/adapter.js';
 import { UnsupportedModelError } from '../errors.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
 import { intAttribute } from '../onnx/attributes.js';
-import { dataTypeNumber } from '../onnx/data-types.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import { inputsOf, qualifiedOp } from '../onnx/graph-index.js';
@@ -172,8 +172,6 @@ const BIAS_SLOTS: Readonly<Record<string, number | 'other'>> = {
   'com.microsoft.SkipSimplifiedLayerNormalization': 3,
 };
 
-const FLOAT = dataTypeNumber('float');
-
 const unbiasedName = ({ result }: OutputLinear): string => `${result}/unbiased`;
 
 function linearNode(editor: GraphEditor, linear: OutputLinear): NodeProto {
@@ -186,7 +184,7 @@ function linearNode(editor: GraphEditor, linear: OutputLinear): NodeProto {
 function productType(editor: GraphEditor, linear: OutputLinear): number {
   const [, read = ''] = linearNode(editor, linear).input;
   for (let node = editor.producerOf(read); node !== undefined; node = editor.producerOf(node.input[0] ?? ''))
-    if (node.opType === 'Cast') return intAttribute(node, 'to', FLOAT);
+    if (node.opType === 'Cast') return intAttribute(node, 'to', FLOAT32);
   return editor.model.weights.get(weightName(editor, linear))!.dataType;
 }
 

@@ -1,6 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
 import { UnsupportedModelError } from '../errors.js';
+import { INT64 } from '../onnx/data-types.js';
 import { type GraphIndex, nodeLabel } from '../onnx/graph-index.js';
 import type { TwoRunFacts } from '../onnx/value-facts.js';
 import type { Repeat } from '../operators/axis-rule.js';
@@ -127,8 +128,6 @@ interface ScaledInts {
   readonly ratios: readonly Resize[];
   readonly dataType?: number;
 }
-
-const INT64 = 7;
 
 /** Scales an integer vector entry by entry, by nodes before `before`. @returns Name of the result. */
 function scaleInts(editor: GraphEditor, { source, ratios, dataType = INT64 }: ScaledInts, before: NodeProto): string {

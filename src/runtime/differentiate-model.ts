@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { OptionError } from '../errors.js';
 import { makeValueInfo } from '../onnx/build.js';
+import { FLOAT32, INT64 } from '../onnx/data-types.js';
 import { encodeModel } from '../onnx/encode-model.js';
 import type { PrefillSize } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -73,12 +74,12 @@ export async function differentiateModel(request: DifferentiationRequest): Promi
       initializer: [...initializers, ...entropy.initializers, ...backward.initializers],
       input: [
         ...graph.input.filter(({ name }) => !weights.has(name)),
-        makeValueInfo(TOKENS, 7, [batchSize, sequenceLength]),
+        makeValueInfo(TOKENS, INT64, [batchSize, sequenceLength]),
       ],
       output: [
-        makeValueInfo(entropy.loss, 1),
+        makeValueInfo(entropy.loss, FLOAT32),
         ...values.map((name) => makeValueInfo(name, shapes.get(name)!.dataType)),
-        ...[...backward.gradients.values()].map((name) => makeValueInfo(name, 1)),
+        ...[...backward.gradients.values()].map((name) => makeValueInfo(name, FLOAT32)),
       ],
     }),
   });

@@ -1,3 +1,4 @@
+import { FLOAT16 } from '../onnx/data-types.js';
 import { type ModelInput, type PrefillSize, prefillDims } from '../onnx/model-inputs.js';
 import type { Tensor } from './engine.js';
 
@@ -34,7 +35,7 @@ function makeFeed(input: ModelInput, dims: number[], size: PrefillSize, tokens: 
       return { type: 'bool', dims, data: new Uint8Array(length) };
     case 'past':
     case 'state':
-      return input.dataType === 10
+      return input.dataType === FLOAT16
         ? { type: 'float16', dims, data: new Uint16Array(length) }
         : { type: 'float32', dims, data: new Float32Array(length) };
   }

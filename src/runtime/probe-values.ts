@@ -11,6 +11,7 @@ import {
 import { EngineError } from '../errors.js';
 import { intsAttribute } from '../onnx/attributes.js';
 import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../onnx/build.js';
+import { FLOAT16, FLOAT32, INT32, INT64 } from '../onnx/data-types.js';
 import { type GraphIndex, indexGraph, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
 import { type PrefillSize, readModelInputs } from '../onnx/model-inputs.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
@@ -76,7 +77,7 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts[]> 
         ...Object.entries(placeholders.feeds).map(([name, tensor]) =>
           makeValueInfo(name, dataTypeOf(tensor.type), tensor.dims),
         ),
-        makeValueInfo(SELECTED, dataTypeOf('int64'), [1]),
+        makeValueInfo(SELECTED, INT64, [1]),
       ],
       output: fetches.map((name) => create(ValueInfoProtoSchema, { name })),
     }),
@@ -138,7 +139,7 @@ async function runInSingle(
       const halves = declared.filter(isHalf);
       return found.map(
         (facts) =>
-          new Map([...facts, ...halves.map(({ name }) => [name, { ...facts.get(name)!, dataType: HALF }] as const)]),
+          new Map([...facts, ...halves.map(({ name }) => [name, { ...facts.get(name)!, dataType: FLOAT16 }] as const)]),
       );
     } finally {
       await session.release();
@@ -165,8 +166,6 @@ async function factsOfRuns(
   }
   return found;
 }
-
-const HALF = dataTypeOf('float16');
 
 /** Graph input with the number of elements that a NonZero selects. */
 const SELECTED = 'fang_prune/places';
@@ -257,18 +256,18 @@ async function placeholderWeights({ engine, graph, weights }: ProbeRequest): Pro
 }
 
 const isLargeFloat = ({ dataType, dims }: TensorHandle): boolean =>
-  (dataType === 1 || dataType === 10) && elementCount(dims) > REAL_ELEMENT_LIMIT;
+  (dataType === FLOAT32 || dataType === FLOAT16) && elementCount(dims) > REAL_ELEMENT_LIMIT;
 
 function makeZeros(name: string, shape: string, dataType: number): NodeProto[] {
   const fill = (output: string) => makeNode({ op: 'ConstantOfShape', inputs: [shape], outputs: [output] });
-  if (dataType === 1) return [fill(name)];
+  if (dataType === FLOAT32) return [fill(name)];
   const zeros = `${name}/zeros`;
   return [fill(zeros), makeNode({ op: 'Cast', inputs: [zeros], outputs: [name], attributes: { to: dataType } })];
 }
 
 function zeroTensor({ dataType, dims }: TensorHandle, zeros: ArrayBuffer): Tensor {
   const length = elementCount(dims);
-  return dataType === 1
+  return dataType === FLOAT32
     ? { type: 'float32', dims, data: new Float32Array(zeros, 0, length) }
     : { type: 'float16', dims, data: new Uint16Array(zeros, 0, length) };
 }
@@ -276,7 +275,7 @@ function zeroTensor({ dataType, dims }: TensorHandle, zeros: ArrayBuffer): Tenso
 /** Facts about a weight, with its contents if they are few integers. */
 export async function factOfWeight(handle: TensorHandle): Promise<ValueFact> {
   const { dataType, dims } = handle;
-  const isInts = (dataType === 6 || dataType === 7) && elementCount(dims) <= INTS_LIMIT;
+  const isInts = (dataType === INT32 || dataType === INT64) && elementCount(dims) <= INTS_LIMIT;
   return { dims, dataType, ...(isInts && bytesAsInts(dataType, await handle.read())) };
 }
 
@@ -313,6 +312,6 @@ function smallInts(tensor: Tensor): { ints?: readonly number[] } {
 
 function bytesAsInts(dataType: number, bytes: Uint8Array<ArrayBuffer>): { ints?: readonly number[] } {
   const copy = bytes.slice().buffer;
-  if (dataType === 7) return { ints: Array.from(new BigInt64Array(copy), Number) };
-  return dataType === 6 ? { ints: Array.from(new Int32Array(copy)) } : {};
+  if (dataType === INT64) return { ints: Array.from(new BigInt64Array(copy), Number) };
+  return dataType === INT32 ? { ints: Array.from(new Int32Array(copy)) } : {};
 }

@@ -1,7 +1,7 @@
 import type { GraphProto, NodeProto, TensorProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { findAttribute, intsAttribute } from '../onnx/attributes.js';
-import { findDataType } from '../onnx/data-types.js';
+import { findDataType, INT64 } from '../onnx/data-types.js';
 import { nodeLabel, qualifiedOp, subgraphsOf } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { bytesHandle } from '../onnx/tensor-handle.js';
@@ -238,7 +238,7 @@ async function knownFacts({ initializer, node }: GraphProto, weights: OnnxModel[
     const single = findAttribute(constant, 'value_int');
     const ints = intsAttribute(constant, 'value_ints') ?? (single && [Number(single.i)]);
     const fact =
-      ints === undefined ? tensor && (await factOfTensor(tensor)) : { dims: [ints.length], dataType: 7, ints };
+      ints === undefined ? tensor && (await factOfTensor(tensor)) : { dims: [ints.length], dataType: INT64, ints };
     if (fact !== undefined) facts.set(constant.output[0] ?? '', fact);
   }
   return facts;

@@ -1,4 +1,5 @@
 import { makeNode, makeValueInfo } from '../onnx/build.js';
+import { FLOAT32 } from '../onnx/data-types.js';
 import { encodeGraph } from '../onnx/encode-graph.js';
 import type { Engine } from './engine.js';
 
@@ -21,7 +22,7 @@ function identityGraph(): Uint8Array {
   return encodeGraph({
     name: 'identity',
     node: [makeNode({ op: 'Identity', inputs: ['x'], outputs: ['y'] })],
-    input: [makeValueInfo('x', 1, [1])],
-    output: [makeValueInfo('y', 1, [1])],
+    input: [makeValueInfo('x', FLOAT32, [1])],
+    output: [makeValueInfo('y', FLOAT32, [1])],
   });
 }

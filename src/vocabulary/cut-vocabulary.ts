@@ -1,6 +1,6 @@
 import type { GraphProto, NodeProto, ValueInfoProto } from 'onnx-buf';
 import { setIntAttribute } from '../onnx/attributes.js';
-import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
+import { findDataType, INT64, UINT8 } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
@@ -52,12 +52,10 @@ const withoutCut = ({ cut: _, ...handle }: TensorHandle, dims: readonly number[]
   dims,
 });
 
-const UINT8 = dataTypeNumber('uint8');
-
 /** Replaces a constant of one node, since other nodes may read the old one. */
 function replaceConstant(model: OnnxModel, { node, input, dataType, dims }: TokenConstant, values: readonly number[]) {
   const name = freshName(model, `${node.input[input]!}/trimmed`);
-  const Integers = dataType === dataTypeNumber('int64') ? BigInt64Array.from(values, BigInt) : Int32Array.from(values);
+  const Integers = dataType === INT64 ? BigInt64Array.from(values, BigInt) : Int32Array.from(values);
   setWeight(model, name, bytesHandle({ dataType, dims }, new Uint8Array(Integers.buffer)));
   setInput(node, input, name);
 }

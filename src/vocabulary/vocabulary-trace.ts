@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { findAttribute, intAttribute } from '../onnx/attributes.js';
-import { dataTypeNumber } from '../onnx/data-types.js';
+import { INT32, INT64 } from '../onnx/data-types.js';
 import { nodeLabel } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type GraphScopes, indexScopes, type Scope, type ScopedValue } from './graph-scopes.js';
@@ -83,8 +83,6 @@ export interface ConstantIntegers {
   readonly dims: readonly number[];
   readonly values: readonly number[];
 }
-
-const [INT32, INT64] = [dataTypeNumber('int32'), dataTypeNumber('int64')];
 
 /** More integers than a shape, an axis list or a threshold has. */
 const MAX_INTEGERS = 64;
