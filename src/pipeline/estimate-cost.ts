@@ -6,7 +6,6 @@ import { CALIBRATION_DEFAULTS, generatedShare, type ResolvedCalibration } from '
 import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
-import type { StageTiming } from '../prune/job.js';
 import { countBackwardTokens } from '../prune/measure-dense/choose-backward-batches.js';
 import { type DensePassKinds, densePassKinds } from '../prune/measure-dense/measure-dense.js';
 import type { MeasuredSpeed } from '../prune/measure-speed.js';
@@ -395,13 +394,6 @@ export function estimateEvaluation(models: readonly EvaluatedModel[]): ExpectedS
       ms: modelCount * tokenCount * (parameters * MS.multiply + MS.run / 16),
     })),
   ]);
-}
-
-/** Sums steps by stage, in order of first appearance. */
-export function sumByStage(steps: readonly ExpectedStep[]): StageTiming[] {
-  const byStage = new Map<string, number>();
-  for (const { stage, ms } of steps) byStage.set(stage, (byStage.get(stage) ?? 0) + ms);
-  return [...byStage].map(([stage, ms]) => ({ stage, ms }));
 }
 
 type Step = readonly [stage: string, cost: Cost, from?: number];

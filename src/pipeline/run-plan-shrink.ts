@@ -3,7 +3,7 @@ import { PLAN_SHRINK } from '../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../options/option.js';
 import { resolveRequest } from '../options/request.js';
 import { checkRun } from '../prune/check-run.js';
-import type { StageTiming } from '../prune/job.js';
+import { joinTimings, type StageTiming } from '../prune/job.js';
 import { measureSpeed } from '../prune/measure-speed.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { VocabularyReport } from '../report/report-schema.js';
@@ -12,7 +12,7 @@ import { resolvePair } from '../storage/json-with-tensors.js';
 import { modelPaths, totalBytes } from '../storage/model-folder.js';
 import { checkFreeSpace, checkOutputPaths } from './check-output-paths.js';
 import { type PlannedSizes, planSizes } from './choose-size.js';
-import { estimateCost, expectedWindowLength, machineSpeed, modelSize, sumByStage } from './estimate-cost.js';
+import { estimateCost, expectedWindowLength, machineSpeed, modelSize } from './estimate-cost.js';
 import { estimateMemory, estimateScratch } from './estimate-resources.js';
 import { withJob } from './job-context.js';
 import { entireModelBytes } from './refuse-too-large.js';
@@ -118,7 +118,7 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
     };
     const planned = await planSizes(context, { stages, folder, job, quantisation, shrink }, measured);
     const { windowCount } = calibration;
-    const cost = sumByStage(
+    const cost = joinTimings(
       estimateCost({
         options,
         quantisation,

@@ -11,7 +11,7 @@ import { RUN } from '../options/run.js';
 import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
 import { type Fraction, type ResolvedOptions, readsTokens, removesNothing } from '../options.js';
 import { checkRun } from '../prune/check-run.js';
-import type { StageTiming } from '../prune/job.js';
+import { joinTimings, type StageTiming } from '../prune/job.js';
 import { measureSpeed } from '../prune/measure-speed.js';
 import { selectModules } from '../prune/select-modules.js';
 import { storeInMemory } from '../removal/repair-linear.js';
@@ -20,14 +20,7 @@ import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Platform } from '../runtime/platform.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import { checkFreeSpace, checkOutputPaths } from './check-output-paths.js';
-import {
-  type CostRequest,
-  estimateCost,
-  expectedWindowLength,
-  machineSpeed,
-  modelSize,
-  sumByStage,
-} from './estimate-cost.js';
+import { type CostRequest, estimateCost, expectedWindowLength, machineSpeed, modelSize } from './estimate-cost.js';
 import { estimateMemory, estimateScratch } from './estimate-resources.js';
 import { type JobContext, withJob } from './job-context.js';
 import type { LadderRequest } from './prune-request.js';
@@ -96,7 +89,7 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
   return withJob(platform, options, async (context) => {
     const inspected = await inspect(context, ladder, resolved, places);
     const { windowLength } = inspected;
-    const stages = sumByStage(
+    const stages = joinTimings(
       estimateCost({
         ...resolved,
         ...inspected,

@@ -69,7 +69,7 @@ export interface StageTiming {
   readonly ms: number;
 }
 
-/** Sums the times of stages that several lists name. */
+/** Sums times by stage, in order of first appearance. */
 export function joinTimings(...lists: readonly (readonly StageTiming[])[]): StageTiming[] {
   const sums = new Map<string, number>();
   for (const { stage, ms } of lists.flat()) sums.set(stage, (sums.get(stage) ?? 0) + ms);
