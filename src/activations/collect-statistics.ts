@@ -2,6 +2,7 @@ import type { OutputLinear } from '../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
 import { NumericalError } from '../errors.js';
 import { findNonFinite } from '../linalg/matrix-block.js';
+import { sum } from '../linalg/sum.js';
 import type { Value } from '../onnx/value.js';
 import { OPEN } from '../onnx/value-facts.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
@@ -135,7 +136,7 @@ interface GroupBatch {
 function addBatch(sums: Sums, { target, names, k, group, batch, values }: GroupBatch): Sums {
   const tokenCount = batch.batchSize * batch.sequenceLength;
   const weights = target.tokenWeights?.(batch).subarray(k * tokenCount, (k + 1) * tokenCount);
-  const weightSum = weights === undefined ? tokenCount : weights.reduce((sum, weight) => sum + weight, 0);
+  const weightSum = weights === undefined ? tokenCount : sum(weights);
   const row = (name: 'mean' | 'first' | 'second'): Float32Array => {
     const all = values[names[name]!]!.data as Float32Array;
     const start = name === 'mean' ? 0 : k * target.linear.inputCount;

@@ -1,3 +1,5 @@
+import { sum } from '../linalg/sum.js';
+
 /** How routing weights are computed from the router's scores. Rows of `MIXINGS`. */
 export type MixingName = keyof typeof MIXINGS;
 
@@ -17,7 +19,7 @@ export interface RankedExperts {
  */
 export const MIXINGS = {
   /** A softmax over the chosen experts. */
-  chosen: (exps: readonly number[]) => exps.reduce((sum, value) => sum + value, 0),
+  chosen: sum,
   /** A softmax over all experts, of which the chosen keep their weights. */
   all: (_: readonly number[], total: number) => total,
 } as const satisfies Record<string, (exps: readonly number[], total: number) => number>;
@@ -71,9 +73,9 @@ export function routingWeightsOf(
   }
   // All are 0 if the skipped expert's score is far larger, so they are scaled by the best of the others.
   const scaled = chosen.map((rank) => Math.exp(scores[rank]! - scores[chosen[0]!]!));
-  const sum = scaled.reduce((total, value) => total + value, 0);
+  const scaledTotal = sum(scaled);
   chosen.forEach((rank, at) => {
-    shares[rank] = scaled[at]! / sum;
+    shares[rank] = scaled[at]! / scaledTotal;
   });
   return shares;
 }

@@ -1,7 +1,7 @@
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { fitPca, type Pca } from '../linalg/pca.js';
 import type { Value } from '../onnx/value.js';
-import type { Batch, BlockRunner } from '../runtime/block-runner.js';
+import { type Batch, type BlockRunner, countTokens } from '../runtime/block-runner.js';
 import { collectStatistics } from './collect-statistics.js';
 import { extendStage, type StageOps } from './extend-stage.js';
 import { runMeters, type StageMeter } from './stage-meter.js';
@@ -60,7 +60,7 @@ export function createPointMeter(request: FeatureRequest, batches: readonly Batc
   const { names, ...extension } = extendStage(`features/${request.index ?? 0}`, (o) => ({
     points: projectRows(o, request),
   }));
-  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const tokenCount = countTokens(batches);
   const points = new Float64Array(tokenCount * componentCount);
   return {
     points,

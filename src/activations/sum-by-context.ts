@@ -2,7 +2,7 @@ import { squaredRowNorms } from '../linalg/matrix-block.js';
 import type { Pca } from '../linalg/pca.js';
 import { FLOAT32, INT64 } from '../onnx/data-types.js';
 import { OPEN } from '../onnx/value-facts.js';
-import type { BlockRunner } from '../runtime/block-runner.js';
+import { type BlockRunner, countTokens } from '../runtime/block-runner.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 import { extendStage } from './extend-stage.js';
 import { projectRows } from './project-features.js';
@@ -29,7 +29,7 @@ export interface ContextSums {
 /** Assigns every token to its nearest context, and sums a value's channels over the tokens of each context, in one pass. */
 export async function sumByContext(runner: BlockRunner, request: ContextSumRequest): Promise<ContextSums> {
   const { feature, value, channelCount, contextCount } = request;
-  const tokenCount = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const tokenCount = countTokens(runner.batches);
   const contextOfToken = new Int32Array(tokenCount);
   const sumsOfWindow: Float32Array[] = [];
   const { names, ...own } = sumNodes(request, runner.batches[0]?.sequenceLength ?? 1);

@@ -3,6 +3,7 @@ import { NodeProtoSchema } from 'onnx-buf';
 import type { PrunableModule } from '../architecture/layout.js';
 import { findRouterScores, type RouterScores } from '../architecture/router-scores.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
+import { sum } from '../linalg/sum.js';
 import { makeInt64Initializer, makeNode } from '../onnx/build.js';
 import { FLOAT32, INT32 } from '../onnx/data-types.js';
 import { decodeFloats } from '../onnx/float-encoding.js';
@@ -252,7 +253,7 @@ export async function openUnfusedRouter(request: UnfusedRouterRequest): Promise<
         return masks;
       };
       const routes = await routeRows(tokens, repeatMask(tokens.length));
-      const remainingCount = remaining.reduce((sum, flag) => sum + flag, 0);
+      const remainingCount = sum(remaining);
       if (remainingCount <= module.leastExperts!) return routes;
       const masks = repeatMask(tokens.length * count);
       routes.forEach(({ experts }, row) => {

@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf } from './allocation.js';
 import { evenHeadGroups, freeHeadGroups } from './even-head-groups.js';
 
@@ -30,7 +31,7 @@ export function allocateSteps(allocation: Pick<Allocation, 'allocate'>, problem:
  * @returns The count that is nearest to their mean.
  */
 export function evenCount(counts: readonly number[]): number {
-  return counts.length === 0 ? 0 : Math.round(counts.reduce((sum, count) => sum + count, 0) / counts.length);
+  return counts.length === 0 ? 0 : Math.round(sum(counts) / counts.length);
 }
 
 function checkedSparsity({ block, kind, minimumKept }: ModuleMeasures, sparsity: number): number {

@@ -1,5 +1,6 @@
 import type { AttentionType, ModuleKind } from '../architecture/layout.js';
 import type { CompensationAdapter } from '../compensation/adapter.js';
+import { sum } from '../linalg/sum.js';
 
 export const BLOCK_MEASURES = ['blockChange', 'sensitivity'] as const;
 
@@ -110,8 +111,8 @@ export function stepsOf(
 }
 
 /** Parameters of some modules together. */
-export const parametersOf = (modules: readonly ModuleMeasures[]): number =>
-  modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+export const parametersOf = (modules: readonly Pick<ModuleMeasures, 'parameterCount'>[]): number =>
+  sum(modules.map(({ parameterCount }) => parameterCount));
 
 /** Parameters of the first steps of a module. */
 export const parametersOfSteps = ({ stepParameters, parametersPerStep }: ModuleMeasures, count: number): number =>

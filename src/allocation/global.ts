@@ -67,7 +67,7 @@ export interface ThresholdEntry
  */
 export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity: number): number[] {
   if (!(sparsity >= 0 && sparsity < 1)) throw new OptionError(`sparsity is ${sparsity}; expected a number in [0, 1)`);
-  const total = entries.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+  const total = parametersOf(entries);
   const counts = entries.map(({ fixed = 0 }) => fixed);
   let missing = sparsity * total - entries.reduce((sum, entry, at) => sum + counts[at]! * entry.parametersPerStep, 0);
   const slack = 1e-9 * total;

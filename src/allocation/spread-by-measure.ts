@@ -1,4 +1,5 @@
 import { NumericalError, OptionError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import { type AllocationProblem, type ModuleMeasures, parametersOf, stepsOf } from './allocation.js';
 import { freeHeadGroups } from './even-head-groups.js';
 import { meetBudget } from './meet-budget.js';
@@ -87,7 +88,7 @@ function preferredSparsities(measures: readonly number[], sparsity: number, widt
   const least = Math.min(...measures);
   const spread = Math.max(...measures) - least;
   const scaled = measures.map((measure) => (spread > 0 ? (width * (measure - least)) / spread : 0));
-  const mean = scaled.reduce((sum, value) => sum + value, 0) / scaled.length;
+  const mean = sum(scaled) / scaled.length;
   return scaled.map((value) => sparsity - (value - mean));
 }
 

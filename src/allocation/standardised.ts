@@ -1,5 +1,6 @@
 import { OptionError } from '../errors.js';
 import { findNonFinite } from '../linalg/matrix-block.js';
+import { sum } from '../linalg/sum.js';
 import { evenCount } from './allocate-steps.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf } from './allocation.js';
 import { freeHeadGroups } from './even-head-groups.js';
@@ -133,7 +134,7 @@ function standardise(scores: ArrayLike<number>, entry: number): Float64Array {
     );
   // Rounding would make the deviation of equal numbers nonzero.
   if (values.every((value) => value === values[0])) return values.fill(0);
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const mean = sum(values) / values.length;
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
   const deviation = Math.sqrt(squares / Math.max(1, values.length - 1));
   return values.map((value) => (value - mean) / deviation);

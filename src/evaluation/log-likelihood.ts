@@ -1,4 +1,5 @@
 import { NumericalError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import type { JobControl } from '../progress.js';
 import type { Bundle } from './bundle.js';
 import { type EncodingOptions, encodeText } from './encode-item.js';
@@ -36,7 +37,7 @@ export async function measureLogLikelihoods(
     for (const { index, sequences } of batch) {
       for (const [at, { nll, isGreedy }] of sequences.entries()) {
         const place = groups[index]![at]!;
-        const logLikelihood = -nll.reduce((sum, value) => sum + value, 0);
+        const logLikelihood = -sum(nll);
         if (!Number.isFinite(logLikelihood)) {
           throw new NumericalError(
             `pair ${place}: the log-likelihood is ${logLikelihood}; check the model's weights, or run it in float32`,

@@ -1,6 +1,7 @@
 import { sha256OfTokens } from '../calibration/sha256.js';
 import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
 import { NumericalError, OptionError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { type Interval, intervalOfMean } from './change-interval.js';
@@ -110,13 +111,13 @@ async function readRows(model: LanguageModel, tokens: Int32Array): Promise<Logit
 
 async function compareRows(scorer: DivergenceScorer, reference: LogitsTensor, model: LogitsTensor) {
   const { divergence, agrees } = await scorer.score(reference, model);
-  const sum = divergence.reduce((all, value) => all + value, 0);
-  if (!Number.isFinite(sum)) {
+  const total = sum(divergence);
+  if (!Number.isFinite(total)) {
     throw new NumericalError("the models' logits are not finite; check their weights, or run them in float32");
   }
   return {
-    divergence: sum,
-    agreementCount: agrees.reduce((all, value) => all + value, 0),
+    divergence: total,
+    agreementCount: sum(agrees),
     tokenCount: divergence.length,
   };
 }

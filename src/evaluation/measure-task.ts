@@ -1,4 +1,5 @@
 import { NumericalError, OptionError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import type { JobControl } from '../progress.js';
 import type { Bundle, SequenceScore } from './bundle.js';
 import { type EncodingOptions, encodeItem } from './encode-item.js';
@@ -62,7 +63,7 @@ function toItemScore(
   index: number,
   scores: readonly SequenceScore[],
 ): ItemScore {
-  const logLikelihoods = scores.map(({ nll }) => -nll.reduce((sum, value) => sum + value, 0));
+  const logLikelihoods = scores.map(({ nll }) => -sum(nll));
   if (!logLikelihoods.every(Number.isFinite)) {
     throw new NumericalError(
       `${place}: the model's log-likelihoods are ${logLikelihoods.join(', ')}; check its weights, or run it in float32`,

@@ -3,6 +3,7 @@ import { sha256, sha256OfTokens } from '../calibration/sha256.js';
 import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
 import { NumericalError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import type { JobControl } from '../progress.js';
 import type { ScoredSequence } from './bundle.js';
 import type { LanguageModel } from './language-model.js';
@@ -75,9 +76,9 @@ export async function measurePerplexity(
   checkTokenIds(leadingTokens, { vocabularySize, place: 'leadingTokens' });
   const windows = cutScoredWindows(tokens, { windowLength, stride, leadingTokens }).slice(0, options.windowCount);
   const scores = await scoreWindows(model, windows, { ...options, batchSize });
-  const sum = scores.reduce((all, { nll }) => all + nll, 0);
-  const tokenCount = scores.reduce((all, score) => all + score.tokenCount, 0);
-  const negativeLogLikelihood = sum / tokenCount;
+  const nats = sum(scores.map(({ nll }) => nll));
+  const tokenCount = sum(scores.map((score) => score.tokenCount));
+  const negativeLogLikelihood = nats / tokenCount;
   if (!Number.isFinite(Math.exp(negativeLogLikelihood)))
     throw new NumericalError(
       `the mean loss is ${negativeLogLikelihood} nats per token, too large for a perplexity; check the model's weights, or the file of scores`,
@@ -93,7 +94,7 @@ export async function measurePerplexity(
   return {
     perplexity: Math.exp(negativeLogLikelihood),
     negativeLogLikelihood,
-    ...bitsOf(sum, windows, options.countBytes),
+    ...bitsOf(nats, windows, options.countBytes),
     tokenCount,
     windowCount: windows.length,
     windows: scores.map(({ nll, tokenCount: count }) => ({ nll, tokenCount: count })),
@@ -151,7 +152,7 @@ async function scoreTogether(
   );
   const tokenCount = scores.length / windows.length;
   return windows.map((_, at) => {
-    const nll = scores.subarray(at * tokenCount, (at + 1) * tokenCount).reduce((sum, score) => sum + score, 0);
+    const nll = sum(scores.subarray(at * tokenCount, (at + 1) * tokenCount));
     if (!Number.isFinite(nll)) {
       throw new NumericalError("the model's logits are not finite; check its weights, or run it in float32");
     }

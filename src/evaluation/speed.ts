@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import { bootstrapMeans, percentileInterval } from './bootstrap.js';
 
 /** Repeated measurements of one quantity. */
@@ -49,7 +50,7 @@ export function compareSpeeds(own: readonly number[], reference: readonly number
   const logs = Float64Array.from(own, (speed, round) => Math.log(speed / reference[round]!));
   const [means] = bootstrapMeans([logs], { resampleCount: RESAMPLE_COUNT, seed: 0 });
   const [low, high] = percentileInterval(means!, CONFIDENCE).map(Math.exp) as [number, number];
-  const ratio = Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
+  const ratio = Math.exp(sum(logs) / logs.length);
   const isSignificant = (gain: number, end: number) => gain > MIN_GAIN && end > 1;
   const slower = isSignificant(1 / ratio, 1 / high) ? 'slower' : 'same';
   return { ratio, interval: [low, high], verdict: isSignificant(ratio, low) ? 'faster' : slower };

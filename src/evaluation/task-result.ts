@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import type { TaskKind } from './task-items.js';
 
 /** Score of one item. */
@@ -122,7 +123,7 @@ function indexOfLargest(values: readonly number[]): number {
 }
 
 function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
+  return sum(values) / values.length;
 }
 
 /** Sample standard deviation over the root of the count. */

@@ -1,5 +1,6 @@
 import { pickRows } from '../linalg/matrix-block.js';
 import type { Random } from '../linalg/random.js';
+import { sum } from '../linalg/sum.js';
 import { squaredDistances } from './refine-centers.js';
 
 export interface StartRequest {
@@ -37,7 +38,7 @@ export function drawStartCenters({ points, dimensionCount, contextCount, random 
     const outcomes = Array.from({ length: count }, (_, at) =>
       nearest.map((before, point) => Math.min(before, distances[point * count + at]!)),
     );
-    const sums = outcomes.map((outcome) => outcome.reduce((sum, distance) => sum + distance, 0));
+    const sums = outcomes.map(sum);
     const best = sums.indexOf(Math.min(...sums));
     nearest = outcomes[best]!;
     centers.set(candidates.subarray(best * dimensionCount, (best + 1) * dimensionCount), context * dimensionCount);

@@ -1,4 +1,4 @@
-import type { Batch } from '../runtime/block-runner.js';
+import { type Batch, countTokens } from '../runtime/block-runner.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
@@ -138,7 +138,7 @@ function addCotangents(sums: Record<string, Tensor>, more: Tensors): void {
 /** Mean divergence over the tokens of some batches, from the last hidden states; their cotangents are stored. */
 async function startAtLoss(learning: Learning, batches: readonly Batch[], detail: string): Promise<number> {
   const { student, archive, cotangents, targets, head, onRun } = learning;
-  const scale = 1 / batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const scale = 1 / countTokens(batches);
   let total = 0;
   for (const [position, batch] of batches.entries()) {
     learning.signal?.throwIfAborted();

@@ -1,5 +1,5 @@
 import { NumericalError } from '../errors.js';
-import type { Batch } from '../runtime/block-runner.js';
+import { type Batch, countTokens } from '../runtime/block-runner.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { scheduleRate, stepAdam } from './adam.js';
 import { differentiate, type Learning, measureLoss } from './differentiate.js';
@@ -175,7 +175,7 @@ async function score(training: Training): Promise<number> {
   let tokenCount = 0;
   for (let start = 0; start < heldOut.length; start += atOnce) {
     const batches = heldOut.slice(start, start + atOnce);
-    const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
+    const tokens = countTokens(batches);
     sum += tokens * (await measureLoss(training, batches, 'held-out windows'));
     tokenCount += tokens;
   }

@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 /** From this many tokens on, the measured cost of an expert is used unchanged. */
 export const FULL_CREDIBILITY = 32;
 
@@ -22,8 +23,7 @@ export interface MeasuredCosts {
  */
 export function credibleCosts({ tokens, costs }: MeasuredCosts): Float64Array {
   if (tokens.every((count) => count >= FULL_CREDIBILITY)) return costs;
-  const total = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0);
-  const [allTokens, allCosts] = [total(tokens), total(costs)];
+  const [allTokens, allCosts] = [sum(tokens), sum(costs)];
   return costs.map((cost, expert) => {
     const count = tokens[expert]!;
     if (count >= FULL_CREDIBILITY) return cost;

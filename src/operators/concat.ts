@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import { intAttribute, intsAttribute, setIntsAttribute } from '../onnx/attributes.js';
 import { positiveAxis } from '../onnx/value.js';
 import { type AxisRule, labelledValue, NO_UNIT, type RuleResult, type RuleSite, TraceStop } from './axis-rule.js';
@@ -35,7 +36,7 @@ function joined(site: RuleSite, along: number, parts: readonly string[], whole: 
     return { findings: others.map((value) => ({ value, label: site.label })) };
   }
   const sizes = parts.map((value) => site.dims(value)[along] ?? 0);
-  const starts = sizes.map((_, at) => sizes.slice(0, at).reduce((sum, size) => sum + size, 0));
+  const starts = sizes.map((_, at) => sum(sizes.slice(0, at)));
   if (from === whole) {
     return {
       findings: parts.map((value, at) => ({
@@ -44,7 +45,7 @@ function joined(site: RuleSite, along: number, parts: readonly string[], whole: 
       })),
     };
   }
-  const wide = new Int32Array(sizes.reduce((sum, size) => sum + size, 0)).fill(NO_UNIT);
+  const wide = new Int32Array(sum(sizes)).fill(NO_UNIT);
   parts.forEach((value, at) => {
     if (value === from) wide.set(unitIds, starts[at]);
   });

@@ -1,5 +1,5 @@
 import type { GraphProto } from 'onnx-buf';
-import type { Allocation } from '../allocation/allocation.js';
+import { type Allocation, parametersOf } from '../allocation/allocation.js';
 import type { ModuleKind, PrunableModule } from '../architecture/layout.js';
 import { isFullCache } from '../onnx/cache-names.js';
 import { FLOAT32, findDataType } from '../onnx/data-types.js';
@@ -321,16 +321,13 @@ async function prepareProblem(
     cachedBytes: shrink.contextLength === undefined ? 0 : shrink.contextLength * cacheElementBytes(input),
     windowLength,
   });
-  const problem = { ...sized, otherParameters: countParameters(prunable) - countParameters(modules) };
+  const problem = { ...sized, otherParameters: parametersOf(prunable) - parametersOf(modules) };
   const bytesOf = (mixture: Pick<Mixture, 'grids' | 'steps'>) =>
     countMixture(context, input, { modules, dense }, mixture);
   const [most] = bits;
   const largest = most === undefined ? { grids: new Map() } : uniformMixture(problem, most);
   return { problem: await matchBytes(problem, largest, bytesOf), bytesOf, form, modules };
 }
-
-const countParameters = (modules: readonly PrunableModule[]): number =>
-  modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
 
 /** File bytes of a mixture: its graph is written in memory with placeholder weights. */
 function countMixture(

@@ -5,6 +5,7 @@ import { collectContexts } from '../evaluation/collect-contexts.js';
 import { measureBias, type ScoredText } from '../evaluation/measure-bias.js';
 import { takeEvenly } from '../evaluation/take-evenly.js';
 import { measureTokenLosses } from '../evaluation/token-losses.js';
+import { sum } from '../linalg/sum.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { BIAS } from '../options/commands.js';
 import { checkOptions, defaultsOf, type OptionsOf, rowsOf } from '../options/option.js';
@@ -181,7 +182,6 @@ async function perplexityOf(
   const { textSha256 } = provenance;
   const windowLength = windows[0]!.length;
   const tokenCount = windowLength - 1;
-  const sum = (losses: Float32Array) => losses.reduce((all, loss) => all + loss, 0);
   const protocol = {
     tokensSha256: await sha256OfTokens(windows),
     ...(textSha256 !== undefined && { textSha256 }),

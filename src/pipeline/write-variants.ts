@@ -1,4 +1,5 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
+import { sum } from '../linalg/sum.js';
 import { intAttribute } from '../onnx/attributes.js';
 import { nameCacheAxes } from '../onnx/name-cache-axes.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -137,7 +138,7 @@ function reportRounding({ roundings }: WrittenDtype): RoundingReport | undefined
   const found = [...roundings.values()];
   const nearest = found.filter(({ chosen }) => chosen.dampening === undefined).length;
   const ratios = found.map(({ chosen, nearest: plain }) => (plain.cost > 0 ? Math.log(chosen.cost / plain.cost) : 0));
-  const mean = ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
+  const mean = sum(ratios) / ratios.length;
   return {
     learned: found.length - nearest,
     nearest,

@@ -1,6 +1,7 @@
 import { allocateSteps } from '../allocation/allocate-steps.js';
 import { type ModuleMeasures, parametersOf, stepsOf } from '../allocation/allocation.js';
 import type { PrunableModule } from '../architecture/layout.js';
+import { sum } from '../linalg/sum.js';
 import type { ResolvedOptions } from '../options.js';
 import { sharedSource, shrinkSteps } from '../removal/plan-removal.js';
 import type { DenseMeasures } from './measure-dense/dense-measures.js';
@@ -33,7 +34,7 @@ function fixedPart(modules: readonly ModuleMeasures[]): number {
   const removed = modules.map((module) =>
     module.fixed === undefined ? 0 : stepsOf(module, module.fixed) * module.parametersPerStep,
   );
-  return removed.reduce((sum, count) => sum + count, 0) / parametersOf(modules);
+  return sum(removed) / parametersOf(modules);
 }
 
 /** Sparsity that the user fixed for a module. Of modules that share keys and values, the lowest applies to all. */

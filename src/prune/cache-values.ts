@@ -1,4 +1,4 @@
-import type { BlockRunner } from '../runtime/block-runner.js';
+import { type BlockRunner, countTokens } from '../runtime/block-runner.js';
 import type { PruneContext } from './prune-context.js';
 
 /** Largest size of the cached values; larger ones are computed again. */
@@ -10,7 +10,7 @@ export function cacheValues(
   runner: BlockRunner,
   values: readonly { readonly value: string; readonly channelCount: number }[],
 ): void {
-  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const tokenCount = countTokens(batches);
   const channelCount = values.reduce((sum, value) => sum + value.channelCount, 0);
   if (tokenCount * channelCount * Float32Array.BYTES_PER_ELEMENT <= CACHE_LIMIT_BYTES)
     runner.hold(values.map(({ value }) => value));

@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import { type CalibrationPoint, fitPowerLaw } from './fit-power-law.js';
 import type { DraftCost } from './measure-draft.js';
 import { type Bits, type CostSlopes, type Mixture, type MixtureCost, sumOfRounding } from './mixtures.js';
@@ -78,7 +79,7 @@ const LAYER_EXPONENT = 0.87;
  */
 export function distributeCost(total: number, estimates: ReadonlyMap<string, number>): Map<string, number> {
   const parts = new Map([...estimates].map(([name, estimate]) => [name, Math.max(0, estimate) ** LAYER_EXPONENT]));
-  const sum = [...parts.values()].reduce((all, part) => all + part, 0);
-  const scale = sum > 0 ? Math.max(0, total) / sum : 0;
+  const all = sum(parts.values());
+  const scale = all > 0 ? Math.max(0, total) / all : 0;
   return new Map([...parts].map(([name, part]) => [name, part * scale]));
 }

@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { elementCount } from '../onnx/value.js';
 import type { WeightCodes } from '../quantisation/coded-handle.js';
@@ -24,9 +25,9 @@ export function countParts(
   written: readonly WrittenWeight[],
 ): Readonly<Record<WeightPart, number>> {
   const parts = { ffn: 0, attention: 0, embedding: 0, head: 0, other: 0 };
-  const sum = (handles: Iterable<TensorHandle | undefined>): number =>
-    [...handles].reduce((total, handle) => total + (handle?.byteLength ?? 0), 0);
-  for (const { part, handles } of written) parts[part] += sum(handles);
-  const known = Object.values(parts).reduce((total, bytes) => total + bytes, 0);
-  return { ...parts, other: parts.other + sum(weights.values()) - known };
+  const bytesOf = (handles: Iterable<TensorHandle | undefined>): number =>
+    sum([...handles].map((handle) => handle?.byteLength ?? 0));
+  for (const { part, handles } of written) parts[part] += bytesOf(handles);
+  const known = sum(Object.values(parts));
+  return { ...parts, other: parts.other + bytesOf(weights.values()) - known };
 }

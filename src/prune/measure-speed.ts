@@ -1,3 +1,4 @@
+import { parametersOf } from '../allocation/allocation.js';
 import { blockSpans } from '../architecture/layout.js';
 import { createRandom } from '../linalg/random.js';
 import type { PruneJob } from './job.js';
@@ -49,7 +50,7 @@ export async function measureSpeed(job: Omit<PruneJob, 'windows'>, windowLength:
     await context.dispose();
   }
   const ofBlock = layout.modules.filter(({ block }) => block === span!.block);
-  const parameters = ofBlock.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+  const parameters = parametersOf(ofBlock);
   const tokens = context.batches[0]!.tokens.length;
   return { graphs: (tokens * parameters) / Math.max(ms, 1e-3), script: measureScript() };
 }

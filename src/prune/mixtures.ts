@@ -3,6 +3,7 @@ import { type AllocationProblem, type ModuleMeasures, parametersOfSteps } from '
 import { freeHeadGroups } from '../allocation/even-head-groups.js';
 import { global } from '../allocation/global.js';
 import { OptionError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import type { WeightGrid } from '../quantisation/block-codes.js';
 
 /** Bits of a weight in blocks. */
@@ -76,8 +77,7 @@ export interface MixtureCost {
 }
 
 /** Sum of the costs of roundings. */
-export const sumOfRounding = ({ rounding }: Pick<MixtureCost, 'rounding'>): number =>
-  [...rounding.values()].reduce((sum, cost) => sum + cost, 0);
+export const sumOfRounding = ({ rounding }: Pick<MixtureCost, 'rounding'>): number => sum(rounding.values());
 
 /** Factors on estimates of rounding, by number of bits; 1 where absent. */
 export type CostSlopes = ReadonlyMap<Bits, number>;
@@ -254,7 +254,7 @@ function pruneTo(
     parametersPerStep: (bytesOf[at]! * module.parametersPerStep) / module.parameterCount,
     stepParameters: module.stepParameters?.map((count) => (bytesOf[at]! * count) / module.parameterCount),
   }));
-  const prunable = bytesOf.reduce((sum, bytes) => sum + bytes, 0);
+  const prunable = sum(bytesOf);
   const sparsity = (unpruned.bytes - targetBytes) / prunable;
   if (!(sparsity < 1)) return undefined;
   if (smallestBytes(problem, forms) > targetBytes) return undefined;

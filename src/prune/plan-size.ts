@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import { distributeCost, fitCostModel } from './cost-model.js';
 import type { RoundingCosts } from './estimate-rounding.js';
 import {
@@ -25,7 +26,7 @@ export function estimateRoundingCosts(problem: SizeProblem, costs: RoundingCosts
   const costsIn = new Map(
     [...allBits].map((bits) => {
       const estimates = new Map([...costs].map(([name, own]) => [name, own.get(bits) ?? 0]));
-      const total = [...estimates.values()].reduce((sum, estimate) => sum + estimate, 0);
+      const total = sum(estimates.values());
       return [bits, { total, ofLayers: distributeCost(total, estimates) }] as const;
     }),
   );

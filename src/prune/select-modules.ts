@@ -1,3 +1,4 @@
+import { parametersOf } from '../allocation/allocation.js';
 import { groupUnrecognised, nameBlocks } from '../architecture/group-unrecognised.js';
 import {
   MODULE_KINDS,
@@ -220,7 +221,7 @@ function describeOneKind(
   const { kind } = modules[0]!;
   if (sparsity === 0) return [];
   const { removed, unitCount } = countLoss(modules, options);
-  const parameters = modules.reduce((total, { parameterCount }) => total + parameterCount, 0);
+  const parameters = parametersOf(modules);
   const share = (sparsity * parameters) / analysed.detected.layout.parameterCount;
   return [
     `sparsity counts what can be pruned, which here is ${kind} alone (${describeUnpruned(unpruned)}): ` +

@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 
 /** Units of one function group, or of an entire module, with their importance. */
 export interface ScoredGroup {
@@ -63,17 +64,14 @@ export function shareRemovals(
   checkCount('removeCount', removeCount);
   checkCount('minimumPerGroup', minimumPerGroup);
   const limits = sizes.map((size) => Math.max(0, size - minimumPerGroup));
-  const total = sizes.reduce((sum, size) => sum + size, 0);
-  const target = Math.min(
-    removeCount,
-    limits.reduce((sum, limit) => sum + limit, 0),
-  );
+  const total = sum(sizes);
+  const target = Math.min(removeCount, sum(limits));
   const shares = sizes.map((size) => (total === 0 ? 0 : (target * size) / total));
   const counts = shares.map((share, index) => Math.min(Math.floor(share), limits[index]!));
   const byRemainder = shares
     .map((share, index) => ({ index, remainder: share - Math.floor(share) }))
     .sort((a, b) => b.remainder - a.remainder || a.index - b.index);
-  let missing = target - counts.reduce((sum, count) => sum + count, 0);
+  let missing = target - sum(counts);
   // Mostly one round; more only where small groups reached their limit.
   while (missing > 0) {
     for (const { index } of byRemainder) {

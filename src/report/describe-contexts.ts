@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import type { ModuleContexts } from '../prune/measure-dense/dense-measures.js';
 import type { ContextExample, ContextReport, ContextToken } from './report-schema.js';
 
@@ -50,7 +51,7 @@ function characteristicTokens(
     }
   }
   return within.map((tokenCounts) => {
-    const size = [...tokenCounts.values()].reduce((sum, count) => sum + count, 0);
+    const size = sum(tokenCounts.values());
     const candidates = [...tokenCounts].flatMap(([token, count]) => {
       const lift = count / size / (overall.get(token)! / at);
       return count >= MIN_TOKEN_COUNT && lift > 1 ? [{ token, count, lift, weight: count * Math.log(lift) }] : [];

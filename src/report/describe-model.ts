@@ -1,5 +1,7 @@
+import { parametersOf } from '../allocation/allocation.js';
 import type { ModuleKind, PrunableModule, Unrecognised } from '../architecture/layout.js';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
+import { sum } from '../linalg/sum.js';
 import { findDataType } from '../onnx/data-types.js';
 import { withoutEmbeddingPrefix } from '../onnx/join-embedding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -67,14 +69,14 @@ export function describeModel(name: string, model: OnnxModel, { detected }: Anal
     format: {
       opset: Number(opset?.version ?? 0n),
       dataType: findDataType(largest?.[0] ?? 0)?.name ?? 'unknown',
-      bytes: [...bytesByType.values()].reduce((sum, bytes) => sum + bytes, 0),
+      bytes: sum(bytesByType.values()),
       external: model.storage?.kind === 'external',
     },
     hiddenSize: layout.hiddenSize,
     vocabularySize: layout.vocabularySize,
     parameters: {
       total: layout.parameterCount,
-      prunable: layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0),
+      prunable: parametersOf(layout.modules),
     },
     ...(layout.perLayerTables.length > 0 && {
       perLayerEmbeddingBytes: layout.perLayerTables.reduce(

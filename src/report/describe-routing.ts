@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import type { MixtureRouting } from '../prune/measure-dense/dense-measures.js';
 import type { RoutingReport } from './report-schema.js';
 
@@ -25,7 +26,7 @@ interface RoutedContexts {
  * @see Vinh, Epps and Bailey, "Information Theoretic Measures for Clusterings Comparison" (JMLR 11, 2010): NMI sum
  */
 export function normalisedMutualInformation(rows: readonly ArrayLike<number>[]): number {
-  const ofRows = rows.map((row) => Array.from(row).reduce((sum, count) => sum + count, 0));
+  const ofRows = rows.map((row) => sum(Array.from(row)));
   const ofColumns = Array.from(rows[0] ?? [], (_, column) => rows.reduce((sum, row) => sum + row[column]!, 0));
   const cells = rows.flatMap((row) => Array.from(row));
   const [marginal, joint] = [entropy(ofRows) + entropy(ofColumns), entropy(cells)];
@@ -34,6 +35,6 @@ export function normalisedMutualInformation(rows: readonly ArrayLike<number>[]):
 
 /** Entropy of a distribution given by counts, in nats. */
 function entropy(counts: readonly number[]): number {
-  const total = counts.reduce((sum, count) => sum + count, 0);
+  const total = sum(counts);
   return counts.reduce((sum, count) => (count === 0 ? sum : sum - (count / total) * Math.log(count / total)), 0);
 }

@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import { dropNanGuards } from '../onnx/drop-nan-guards.js';
 import { carriedValues } from '../onnx/extract-stage.js';
 import { type GraphIndex, indexGraph } from '../onnx/graph-index.js';
@@ -384,3 +385,7 @@ export function makeBatches(windows: readonly Int32Array[], batchSize: number): 
   }
   return batches;
 }
+
+/** Number of tokens in batches. */
+export const countTokens = (batches: readonly Pick<Batch, 'tokens'>[]): number =>
+  sum(batches.map(({ tokens }) => tokens.length));

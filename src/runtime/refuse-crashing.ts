@@ -1,5 +1,6 @@
 import type { GraphProto, NodeProto, TensorProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import { findAttribute, intsAttribute } from '../onnx/attributes.js';
 import { findDataType, INT64 } from '../onnx/data-types.js';
 import { nodeLabel, qualifiedOp, subgraphsOf } from '../onnx/graph-index.js';
@@ -184,7 +185,7 @@ function findInvalidNumber(
   }
   for (const [name, slot] of Object.entries(parts)) {
     const [sizes, dims] = [intsAttribute(node, name), factAt(slot)?.dims];
-    const isComplete = sizes?.every((size) => size > 0) && sizes.reduce((sum, size) => sum + size, 0) === dims?.at(-1);
+    const isComplete = sizes?.every((size) => size > 0) && sum(sizes) === dims?.at(-1);
     if (sizes !== undefined && dims !== undefined && !isComplete)
       return `divides "${node.input[slot]}" of dims [${dims}] by ${name} [${sizes}], expected parts of its last dim`;
   }

@@ -1,4 +1,5 @@
 import { FangPruneError, HubError, ModelFormatError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import type { JobControl } from '../progress.js';
 import type { HubCommit, HubFile, HubStore, IncomingFile } from '../runtime/hub-store.js';
 import type { HubClient } from './hub-client.js';
@@ -31,7 +32,7 @@ export function createReceiver(transfer: Transfer): Receiver {
   let total = 0;
   const onBytes = (path: string, byteLength: number) => {
     sizes.set(path, byteLength);
-    const done = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+    const done = sum(sizes.values());
     onProgress?.({
       stage: 'download',
       done,

@@ -1,5 +1,6 @@
 import type * as Library from '@huggingface/hub';
 import { HubError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import type { JobControl } from '../progress.js';
 import type { HubStore } from '../runtime/hub-store.js';
 import { createHubFetch } from './hub-fetch.js';
@@ -30,7 +31,7 @@ export async function uploadFiles({ repo, branch, store, files, title, onProgres
   const report = (detail: string) =>
     onProgress?.({
       stage: 'upload',
-      done: Math.round([...sent.values()].reduce((sum, size) => sum + size, 0)),
+      done: Math.round(sum(sent.values())),
       total,
       detail,
     });

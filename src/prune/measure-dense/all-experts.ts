@@ -1,5 +1,6 @@
 import type { RoutedToken } from '../../activations/expert-router.js';
 import { FULL_CREDIBILITY } from '../../importance/credible-costs.js';
+import { sum } from '../../linalg/sum.js';
 
 /** Weights of tokens when every expert runs on all tokens, by expert. */
 export interface ExpertWeights {
@@ -21,8 +22,7 @@ export function weighTokens(routes: readonly RoutedToken[], expertCount: number)
       counts[expert]! += 1;
       squares[expert]! += routingWeights[rank]! ** 2;
     });
-  const total = (values: Float64Array) => values.reduce((sum, value) => sum + value, 0);
-  const mean = total(squares) / Math.max(1, total(counts));
+  const mean = sum(squares) / Math.max(1, sum(counts));
   const worth = counts.map((count) => Math.min(FULL_CREDIBILITY, routes.length - count));
   return {
     others: counts.map((count, expert) => {

@@ -1,5 +1,6 @@
 import type { BackwardPlace } from '../../activations/backpropagate.js';
 import type { PrunableModule } from '../../architecture/layout.js';
+import { countTokens } from '../../runtime/block-runner.js';
 import type { Tensor } from '../../runtime/engine.js';
 import { type Journal, readCheckpoint } from '../../runtime/journal.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
@@ -134,6 +135,6 @@ function passedModules(
 
 function byteLength({ job }: PruneContext, { backwardPass }: Backwards, matrixCount: number): number {
   const { hiddenSize } = job.analysed.detected.layout;
-  const tokens = backwardPass.batches.reduce((sum, batch) => sum + batch.tokens.length, 0);
+  const tokens = countTokens(backwardPass.batches);
   return Float32Array.BYTES_PER_ELEMENT * (tokens * hiddenSize + matrixCount * hiddenSize ** 2);
 }

@@ -1,4 +1,4 @@
-import type { Batch } from '../../runtime/block-runner.js';
+import { type Batch, countTokens } from '../../runtime/block-runner.js';
 import { everyNth } from '../every-nth.js';
 import type { DenseNeeds } from './dense-measures.js';
 
@@ -24,7 +24,7 @@ export function chooseBackwardBatches(
   batches: readonly Batch[],
   needs: Pick<DenseNeeds, 'grouping' | 'sensitivity' | 'modules'>,
 ): Batch[] {
-  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const tokenCount = countTokens(batches);
   const outputCounts = needs.modules.map(({ output }) => output.outputCount);
   return everyNth(batches, strideOf(tokenCount, { allBackwards: needsAllTokens(needs), outputCounts }));
 }

@@ -2,7 +2,7 @@ import { type BlockSpan, blockSpans, type PrunableModule } from '../../architect
 import type { UnsupportedModelError } from '../../errors.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
+import { type Batch, type BlockRunner, countTokens } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
 import { chooseBackwardBatches } from './choose-backward-batches.js';
@@ -69,7 +69,7 @@ async function startBackwardPass(
   { model, runner, spans, needs }: Pick<DensePasses, 'model' | 'runner' | 'spans' | 'needs'>,
 ): Promise<BackwardPass> {
   const chosen = chooseBackwardBatches(batches, needs);
-  const tokenCount = chosen.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const tokenCount = countTokens(chosen);
   const stateBytes = tokenCount * job.analysed.detected.layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
   const modelBytes = [...job.model.weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
   const stride = chooseStride(spans.length, stateBytes, modelBytes);

@@ -9,6 +9,7 @@ import { METRICS, type Metric } from '../../importance/metrics.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { Softening } from '../../operators/cross-entropy.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
+import { countTokens } from '../../runtime/block-runner.js';
 import type { PruneContext } from '../prune-context.js';
 import { weightByMetric } from '../weight-by-metric.js';
 import { type Backwards, openBackwardCheckpoint } from './backward-checkpoint.js';
@@ -192,5 +193,5 @@ export async function orderModule(
 /** One context of all tokens. */
 export const oneContext = ({ batches }: PruneContext): TokenContexts => ({
   contextCount: 1,
-  contextOfToken: new Int32Array(batches.reduce((sum, { tokens }) => sum + tokens.length, 0)),
+  contextOfToken: new Int32Array(countTokens(batches)),
 });

@@ -3,7 +3,7 @@ import { createChangeMeter } from '../../activations/measure-change.js';
 import { readUnder, type StageMeter } from '../../activations/stage-meter.js';
 import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
 import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../../compensation/adapter.js';
-import type { BlockRunner, StageReads } from '../../runtime/block-runner.js';
+import { type BlockRunner, countTokens, type StageReads } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
 import type { InterruptedBackward } from './backward-checkpoint.js';
@@ -176,7 +176,7 @@ async function findChange(
     before: (batch) => inputs.get(batch.index),
     type,
   });
-  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const tokenCount = countTokens(batches);
   const finish = () => {
     const { sum, rowCount, zeroCount } = meter.finish();
     blockChange[span.block]! += sum / rowCount;

@@ -3,6 +3,7 @@ import type { ExpertRouter, Route, RoutedToken } from '../../activations/expert-
 import { NumericalError, UnsupportedModelError } from '../../errors.js';
 import { credibleCosts } from '../../importance/credible-costs.js';
 import type { ExpertScoreRow, ExpertStatistics } from '../../importance/expert-scores.js';
+import { sum } from '../../linalg/sum.js';
 import type { ModuleRemovalOrder } from './order-units.js';
 import type { RoutingSample } from './sample-routing.js';
 
@@ -63,7 +64,7 @@ export async function orderExperts(request: ExpertOrderRequest): Promise<ModuleR
     const correction = sumOf(removed.flat(), (expert) => costsAlone[expert]! - round.costs[expert]!);
     const jointCost = Math.max(0, total - round.total + correction);
     const single = removed.map((experts) => sumOf(experts, (expert) => Math.max(0, costsAlone[expert]!)));
-    const sumOfSingle = single.reduce((sum, cost) => sum + cost, 0);
+    const sumOfSingle = sum(single);
     for (const cost of single) {
       highest = Math.max(highest, sumOfSingle > 0 ? (jointCost * cost) / sumOfSingle : jointCost / single.length);
       costs.push(highest);

@@ -2,6 +2,7 @@ import type { NeuronCostMeter, NeuronProbe } from '../../activations/expert-neur
 import type { ExpertRouter, RoutedToken } from '../../activations/expert-router.js';
 import type { ExpertNeurons } from '../../architecture/layout.js';
 import { NumericalError } from '../../errors.js';
+import { sum } from '../../linalg/sum.js';
 import { routeEverywhere } from './all-experts.js';
 import type { NeuronOrder } from './order-units.js';
 import type { RoutingSample } from './sample-routing.js';
@@ -163,8 +164,7 @@ async function orderExpert(
     if (!Number.isFinite(total)) throw new NumericalError('the output of expert neurons is NaN or infinite');
     addCosts(total);
     if (removedCount === unitCount) return { scores, costs };
-    const riseOf = (unit: number) =>
-      rises.subarray(unit * unitSize, (unit + 1) * unitSize).reduce((sum, rise) => sum + rise, 0);
+    const riseOf = (unit: number) => sum(rises.subarray(unit * unitSize, (unit + 1) * unitSize));
     removed = Array.from(remaining.keys())
       .filter((unit) => remaining[unit] === 1)
       .map((unit) => ({ unit, rise: riseOf(unit) }))

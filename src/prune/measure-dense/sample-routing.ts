@@ -2,7 +2,7 @@ import { metricNodes } from '../../activations/expert-probe.js';
 import type { TokenContexts } from '../../activations/measure-affinity.js';
 import { rankExperts } from '../../activations/mix-experts.js';
 import type { PrunableModule } from '../../architecture/layout.js';
-import type { BlockRunner } from '../../runtime/block-runner.js';
+import { type BlockRunner, countTokens } from '../../runtime/block-runner.js';
 import type { Tensor, Tensors } from '../../runtime/engine.js';
 import { tensorFloats } from '../../runtime/tensor-floats.js';
 import { releaseTensors } from '../../runtime/tensor-memory.js';
@@ -39,7 +39,7 @@ export interface SampleRequest {
 export async function sampleRouting(request: SampleRequest): Promise<RoutingSample> {
   const { runner, module, metric, contexts, onBatch } = request;
   const { input: scoresName, result, inputCount: expertCount, outputCount: size } = module.output;
-  const all = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const all = countTokens(runner.batches);
   const stride = Math.max(1, Math.ceil(all / TOKENS));
   const tokenCount = Math.ceil(all / stride);
   const { unfusedExperts } = module;
