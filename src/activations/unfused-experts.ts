@@ -276,9 +276,9 @@ const MASK = 'experts/router/gone';
 /** Adds a mask to the scores at every operator that ranks experts, in a copy of the model. */
 function withMask({ model, analysed, module }: UnfusedRouterRequest): OnnxModel {
   const graph = model.proto.graph!;
-  const masks = findRouterScores(analysed.detected, module).map((competition, at) => ({
-    ...competition,
-    ...maskNodes(competition, at, analysed),
+  const masks = findRouterScores(analysed.detected, module).map((scores, at) => ({
+    ...scores,
+    ...maskNodes(scores, at, analysed),
   }));
   const node = graph.node.flatMap((found) => {
     const [result = ''] = found.output;

@@ -1,4 +1,4 @@
-import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
+import { DTYPES, type Dtype, type DtypeName } from '../quantisation/dtypes.js';
 import { choice, integer, type Kind, listOf, namesOf } from './kinds.js';
 import { type AnyRows, type OptionsOf, refusal, row } from './option.js';
 
@@ -42,8 +42,8 @@ const sizes: Kind<Size | readonly Size[]> = {
 };
 
 const isCodes = (name: string): name is DtypeName => {
-  const { linears } = (DTYPES as Readonly<Record<string, (typeof DTYPES)[DtypeName]>>)[name] ?? {};
-  return linears?.kind === 'blocks' && !('levels' in linears);
+  const { linears } = (DTYPES as Readonly<Record<string, Dtype>>)[name] ?? {};
+  return linears?.kind === 'blocks' && linears.codebook === undefined;
 };
 const CODES = namesOf(DTYPES).filter(isCodes);
 

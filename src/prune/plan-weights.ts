@@ -81,21 +81,21 @@ function gridOf(
   if (linears.kind === 'float') return undefined;
   if (linears.kind === 'dynamic')
     return { bits: DYNAMIC_BITS[linears.type], blockSize: inCount, hasZeroPoints: false, scaleType: 'float32' };
-  const { levels } = linears;
+  const { codebook } = linears;
   const own = grids?.get(name);
   const blockSize = own?.blockSize ?? ofAll;
   const isCast = grids !== undefined && floats === 'float32' && (outCount * inCount) / blockSize >= MIN_CAST;
   const scales = isCast ? { scaleType: 'float16' as const, castsScales: true } : { scaleType: floats };
   if (part !== 'embedding' && part !== 'head') {
     const bits = own?.bits ?? linears.bits;
-    if (levels === undefined) return { bits, blockSize, hasZeroPoints: !symmetric && bits < 8, ...scales };
+    if (codebook === undefined) return { bits, blockSize, hasZeroPoints: !symmetric && bits < 8, ...scales };
     const divisor = [blockSize, ...WIDE_BLOCKS].find((size) => size <= blockSize && inCount % size === 0);
     return divisor === undefined
       ? undefined
-      : { bits, blockSize: divisor, hasZeroPoints: false, scaleType: 'float32', levels };
+      : { bits, blockSize: divisor, hasZeroPoints: false, scaleType: 'float32', codebook };
   }
   // Two bits are too few for a table.
-  if (own?.bits === 4 && levels === undefined && inCount % blockSize === 0 && blockSize <= MAX_TABLE_BLOCK)
+  if (own?.bits === 4 && codebook === undefined && inCount % blockSize === 0 && blockSize <= MAX_TABLE_BLOCK)
     return { bits: 4, blockSize, hasZeroPoints: false, ...scales };
   const wide = WIDE_BLOCKS.find((size) => inCount % size === 0);
   // Rows of a lookup table must be whole blocks.

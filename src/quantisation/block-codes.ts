@@ -14,8 +14,8 @@ export interface BlockGrid {
   readonly scaleType: 'float32' | 'float16';
   /** Products are in float32, and a `Cast` converts the float16 scales, which ONNX Runtime does once, while it loads a model. */
   readonly castsScales?: boolean | undefined;
-  /** Codebook: the level of each code at a scale of 1. Rows are whole blocks then. Absent: levels are integers. */
-  readonly levels?: CodebookName | undefined;
+  /** Codebook with the level of each code at a scale of 1. Rows are whole blocks then. Absent: levels are integers. */
+  readonly codebook?: CodebookName | undefined;
 }
 
 /** The part of a grid that may differ between the weights of a model. */
@@ -80,10 +80,10 @@ export type KnownScales = (row: number, block: number) => BlockScale;
 
 /** Scale for numbers from `low` to `high`, within the range of the grid's zero point. */
 export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockScale {
-  const { bits, hasZeroPoints, scaleType, levels } = grid;
+  const { bits, hasZeroPoints, scaleType, codebook } = grid;
   const middle = 1 << (bits - 1);
   const top = 2 * middle - 1;
-  if (levels !== undefined) return { scale: storedScale(Math.max(-low, high), scaleType), zeroPoint: middle };
+  if (codebook !== undefined) return { scale: storedScale(Math.max(-low, high), scaleType), zeroPoint: middle };
   if (!hasZeroPoints) {
     // The side with the larger magnitude gets the extra level.
     const extreme = -low > high ? low : high;
@@ -208,7 +208,7 @@ export function dequantiseRows(whole: BlockCodes, first: number, last: number): 
   if (groups !== undefined) return dequantiseGroups(given, groups);
   const blocks = blockCount(inCount, grid);
   const middle = 2 ** (grid.bits - 1);
-  const table = grid.levels && CODEBOOKS[grid.levels];
+  const levels = grid.codebook && CODEBOOKS[grid.codebook];
   const values = new Float32Array(outCount * inCount);
   for (let row = 0; row < outCount; row += 1) {
     for (let block = 0; block < blocks; block += 1) {
@@ -218,12 +218,12 @@ export function dequantiseRows(whole: BlockCodes, first: number, last: number): 
       const start = row * inCount + block * grid.blockSize;
       const end = Math.min(start + grid.blockSize, (row + 1) * inCount);
       // Without a function call per weight, which would dominate the time.
-      if (table === undefined)
+      if (levels === undefined)
         for (let to = start, from = at * grid.blockSize; to < end; to += 1, from += 1)
           values[to] = (codes[from]! - zeroPoint) * scale;
       else
         for (let to = start, from = at * grid.blockSize; to < end; to += 1, from += 1)
-          values[to] = table[codes[from]!]! * scale;
+          values[to] = levels[codes[from]!]! * scale;
     }
   }
   return values;
@@ -268,7 +268,7 @@ export interface Codec {
   levelOf(code: number, zeroPoint: number): number;
 }
 
-export const codecOf = ({ bits, levels }: Pick<BlockGrid, 'bits' | 'levels'>): Codec => CODECS[levels ?? bits];
+export const codecOf = ({ bits, codebook }: Pick<BlockGrid, 'bits' | 'codebook'>): Codec => CODECS[codebook ?? bits];
 
 /** @param top Largest code. */
 function integerCodec(top: number): Codec {

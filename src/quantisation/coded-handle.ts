@@ -60,7 +60,7 @@ export async function readBlockScales(
 const hasLevelsOf = (grid: BlockGrid, other: BlockGrid): boolean =>
   grid.bits === other.bits &&
   grid.blockSize === other.blockSize &&
-  grid.levels === other.levels &&
+  grid.codebook === other.codebook &&
   (grid.hasZeroPoints || !other.hasZeroPoints);
 
 /**
@@ -72,8 +72,8 @@ export function gridForCodes(codes: WeightCodes, inputAxis: 0 | 1, inCount: numb
   if (codes.form === 'blocks') {
     const { grid } = codes.stored;
     // Codebooks need rows of whole blocks: other rows get integer levels in blocks of that size.
-    const isAligned = grid.levels === undefined || inCount % grid.blockSize === 0;
-    return isAligned ? grid : { ...grid, levels: undefined, hasZeroPoints: true };
+    const isAligned = grid.codebook === undefined || inCount % grid.blockSize === 0;
+    return isAligned ? grid : { ...grid, codebook: undefined, hasZeroPoints: true };
   }
   const { scales, zeroPoints, axis, blockSize, ...linear } = codes.linear;
   const { name, bits } = codeType(linear.codes.handle);

@@ -55,7 +55,7 @@ export async function descendCodes(
   }
 }
 
-/** A block's square of the dampened Hessian. @param share The Hessian's rows of the block. */
+/** The diagonal block of the dampened Hessian for a block of channels. @param share The Hessian's rows of the block. */
 function curvatureOf(
   share: Float64Array,
   { start, end, size, added }: { start: number; end: number; size: number; added: number },

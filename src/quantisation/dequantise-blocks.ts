@@ -25,7 +25,7 @@ interface BlockPlaces {
   readonly zeroPoints: string;
   readonly outCount: number;
   readonly inCount: number;
-  readonly levels?: CodebookName | undefined;
+  readonly codebook?: CodebookName | undefined;
   /** Block of each input. */
   readonly groups?: string | undefined;
 }
@@ -34,7 +34,7 @@ interface BlockPlaces {
 function findBlocks(
   node: NodeProto,
   { model, index }: Site,
-  { codes, scales, zeroPoints, outCount, inCount, levels, groups: order = '' }: BlockPlaces,
+  { codes, scales, zeroPoints, outCount, inCount, codebook, groups: order = '' }: BlockPlaces,
 ): StoredCodes | undefined {
   const { weights } = model;
   const storedScales = throughCast(index, scales);
@@ -58,7 +58,7 @@ function findBlocks(
     hasZeroPoints: zero !== undefined,
     scaleType: scale.dataType === FLOAT32 ? 'float32' : 'float16',
     castsScales,
-    ...(levels && { levels }),
+    ...(codebook && { codebook }),
   };
   const blocks = blockCount(inCount, grid);
   const expected = {
@@ -173,15 +173,15 @@ export function dequantiseProduct(node: NodeProto, site: Site): void {
 }
 
 /** Replaces a product over codes with a codebook; blocks that continue in the next row are not supported. */
-export function dequantiseTable(node: NodeProto, site: Site): void {
+export function dequantiseCodebook(node: NodeProto, site: Site): void {
   const { model, replaced } = site;
   const [input = '', codes = '', scales = ''] = node.input;
   const [outCount, inCount] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)];
   const type = intAttribute(node, 'quant_type', 1);
-  const levels = (Object.keys(QUANT_TYPES) as CodebookName[]).find((name) => QUANT_TYPES[name] === type);
-  if (levels === undefined || inCount % intAttribute(node, 'block_size', 32) !== 0) return;
+  const codebook = (Object.keys(QUANT_TYPES) as CodebookName[]).find((name) => QUANT_TYPES[name] === type);
+  if (codebook === undefined || inCount % intAttribute(node, 'block_size', 32) !== 0) return;
   if (intAttribute(node, 'transB', 1) !== 1) return;
-  const stored = findBlocks(node, site, { codes, scales, zeroPoints: '', outCount, inCount, levels });
+  const stored = findBlocks(node, site, { codes, scales, zeroPoints: '', outCount, inCount, codebook });
   if (stored === undefined) return;
   const weight = addWeight(model, codes, { stored, inputAxis: 0 });
   replaced.set(node, [

@@ -3,8 +3,8 @@ import { dropUnusedNodes } from '../onnx/drop-unused.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import { indexGraph, qualifiedOp } from '../onnx/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { dequantiseLookup, dequantiseProduct, dequantiseTable } from './dequantise-blocks.js';
-import { dequantiseConstant, dequantiseDynamic, dequantiseRows } from './dequantise-linear.js';
+import { dequantiseCodebook, dequantiseLookup, dequantiseProduct } from './dequantise-blocks.js';
+import { dequantiseConstant, dequantiseDynamic, dequantiseLinearLookup } from './dequantise-linear.js';
 import type { Site } from './dequantise-site.js';
 import { fuseGathers } from './expand-gathers.js';
 import { hasCodeType } from './linear-codes.js';
@@ -50,8 +50,8 @@ function dropUnused({ proto, weights }: OnnxModel): void {
 const RULES: Readonly<Record<string, (node: NodeProto, site: Site) => void>> = {
   'com.microsoft.GatherBlockQuantized': dequantiseLookup,
   'com.microsoft.MatMulNBits': dequantiseProduct,
-  'com.microsoft.MatMulBnb4': dequantiseTable,
-  Gather: dequantiseRows,
+  'com.microsoft.MatMulBnb4': dequantiseCodebook,
+  Gather: dequantiseLinearLookup,
   DequantizeLinear: dequantiseConstant,
   MatMulInteger: dequantiseDynamic,
 };

@@ -107,7 +107,7 @@ function scaledSums(node: NodeProto, rounding: NodeProto | undefined, index: Gra
 }
 
 /** Replaces a lookup of codes and of their scales, and the product of both, as `writeDynamic` and `writeConstants` write them. */
-export function dequantiseRows(lookup: NodeProto, { model, index, replaced, tables }: Site): void {
+export function dequantiseLinearLookup(lookup: NodeProto, { model, index, replaced, tables }: Site): void {
   const [table = '', ids = ''] = lookup.input;
   const cast = onlyConsumer(index, lookup.output[0]!, 'Cast');
   const centred = cast && onlyConsumer(index, cast.output[0]!, 'Sub');

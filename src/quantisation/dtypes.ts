@@ -5,7 +5,7 @@ export type LinearForm =
   /** Floats, like all other weights. */
   | { readonly kind: 'float' }
   /** Codes of a few bits in blocks: integers (`MatMulNBits`), or with a codebook (`MatMulBnb4`). */
-  | { readonly kind: 'blocks'; readonly bits: 2 | 4 | 8; readonly levels?: CodebookName }
+  | { readonly kind: 'blocks'; readonly bits: 2 | 4 | 8; readonly codebook?: CodebookName }
   /** Integers of eight bits; activations are rounded to eight bits at run time (`MatMulInteger`). */
   | { readonly kind: 'dynamic'; readonly type: 'int8' | 'uint8' };
 
@@ -57,7 +57,7 @@ export const DTYPES = {
   bnb4: {
     suffix: '_bnb4',
     floats: 'float32',
-    linears: { kind: 'blocks', bits: 4, levels: 'nf4' },
+    linears: { kind: 'blocks', bits: 4, codebook: 'nf4' },
     description: 'weights of 4 bits in blocks with the levels of bitsandbytes (NF4), activations in single precision',
   },
   q2: {
@@ -81,4 +81,4 @@ export type DtypeName = keyof typeof DTYPES;
  * and lose too little, and codebooks have no integer levels.
  */
 export const hasFewLevels = ({ linears }: Dtype): boolean =>
-  linears.kind === 'blocks' && linears.bits <= 4 && linears.levels === undefined;
+  linears.kind === 'blocks' && linears.bits <= 4 && linears.codebook === undefined;

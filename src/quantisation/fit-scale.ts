@@ -51,7 +51,7 @@ const sizeOf = ({ values, costs }: WeighedBlock): number =>
 
 /** @param limit Costs above it need not be exact. */
 function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale, limit: number): number {
-  if (grid.levels !== undefined) return costOfLevels(grid, { values, costs }, scaled);
+  if (grid.codebook !== undefined) return costOfLevels(grid, { values, costs }, scaled);
   const { scale, zeroPoint } = scaled;
   const [lowest, highest] = [-zeroPoint, (1 << grid.bits) - 1 - zeroPoint];
   const inverse = 1 / scale;
@@ -72,7 +72,7 @@ function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockS
 const CHECK_INTERVAL = 8;
 
 function costOfLevels(
-  grid: Pick<BlockGrid, 'bits' | 'levels'>,
+  grid: Pick<BlockGrid, 'bits' | 'codebook'>,
   { values, costs }: WeighedBlock,
   scaled: BlockScale,
 ): number {

@@ -41,7 +41,10 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
     outCount,
     inCount,
     // With a codebook, the first of two codes has the high bits.
-    codes: await bytes([outCount, blocks, codeBytes(grid)], grid.levels === undefined ? inOrder : swapHalves(inOrder)),
+    codes: await bytes(
+      [outCount, blocks, codeBytes(grid)],
+      grid.codebook === undefined ? inOrder : swapHalves(inOrder),
+    ),
     scales: await store({ dataType: scaleType, dims: [outCount, blocks] }, encodeFloats(scaleType, scales)),
     ...(packed && { zeroPoints: await bytes([outCount, packed.length / outCount], packed) }),
   };
@@ -61,7 +64,7 @@ export async function readCodes(stored: StoredCodes): Promise<BlockCodes> {
     grid,
     outCount,
     inCount,
-    codes: unpackBits(grid.levels === undefined ? packed : swapHalves(packed), bits, blockSize),
+    codes: unpackBits(grid.codebook === undefined ? packed : swapHalves(packed), bits, blockSize),
     scales: Float32Array.from(await readFloat32(scales)),
     ...(zeroPoints && { zeroPoints }),
     ...(groups && { groups }),

@@ -79,7 +79,7 @@ function addCodes(model: OnnxModel, { name, stored }: QuantisedWeight): CodeName
     return fresh;
   };
   const { grid, zeroPoints, groups } = stored;
-  const hasCodebook = grid.levels !== undefined;
+  const hasCodebook = grid.codebook !== undefined;
   // `MatMulBnb4` expects one dimension.
   const flat = (handle: TensorHandle): TensorHandle =>
     hasCodebook ? { ...handle, dims: [handle.dims.reduce((product, dim) => product * dim, 1)] } : handle;
@@ -108,13 +108,13 @@ function productNodes(
   const [input = '', , bias = ''] = node.input;
   const [result = ''] = node.output;
   const unbiased = bias === '' ? result : `${result}/unbiased`;
-  const { levels, bits, blockSize } = grid;
+  const { codebook, bits, blockSize } = grid;
   const shape: Record<string, AttributeValue> = { K: inCount, N: outCount, block_size: blockSize };
   const inputs = [input, codes, scales, zeroPoints, groups];
   while (inputs.at(-1) === '') inputs.pop();
   const common = { domain: MICROSOFT, inputs, outputs: [unbiased] };
   const product =
-    levels === undefined
+    codebook === undefined
       ? makeNode({
           ...common,
           op: 'MatMulNBits',
@@ -125,7 +125,7 @@ function productNodes(
           ...common,
           op: 'MatMulBnb4',
           name: node.name && `${node.name}_Bnb4`,
-          attributes: { ...shape, quant_type: QUANT_TYPES[levels] },
+          attributes: { ...shape, quant_type: QUANT_TYPES[codebook] },
         });
   if (bias === '') return [product];
   const name = node.name && `${node.name}_bias`;

@@ -344,8 +344,8 @@ describe('a float model and its quantised copy', () => {
       return codes?.form === 'blocks' ? [codes.stored.grid] : [];
     });
     await opened.close();
-    expect(grids.filter(({ bits }) => bits === 4).map(({ levels }) => levels)).toContain(undefined);
-    expect(grids.map(({ levels }) => levels)).toContain('nf4');
+    expect(grids.filter(({ bits }) => bits === 4).map(({ codebook }) => codebook)).toContain(undefined);
+    expect(grids.map(({ codebook }) => codebook)).toContain('nf4');
   });
 
   it('refuses to heal the copy, and to save or apply a recipe for it', async () => {

@@ -53,13 +53,13 @@ describe('codes in blocks', () => {
     expect(codesByteLength(grid, 5, 40)).toBe(bytes);
   });
 
-  it.each(Object.keys(CODEBOOKS) as CodebookName[])('encode the nearest level of a codebook (%s)', async (levels) => {
-    const grid: BlockGrid = { bits: 4, blockSize: 8, hasZeroPoints: false, scaleType: 'float32', levels };
+  it.each(Object.keys(CODEBOOKS) as CodebookName[])('encode the nearest level of a codebook (%s)', async (codebook) => {
+    const grid: BlockGrid = { bits: 4, blockSize: 8, hasZeroPoints: false, scaleType: 'float32', codebook };
     const weight = someWeight();
     const codes = roundToNearest(weight, { grid, outCount: 5, inCount: 40 });
     dequantise(codes).forEach((value, at) => {
       const scale = codes.scales[Math.floor(at / 8)]!;
-      const least = Math.min(...CODEBOOKS[levels].map((level) => Math.abs(level * scale - weight[at]!)));
+      const least = Math.min(...CODEBOOKS[codebook].map((level) => Math.abs(level * scale - weight[at]!)));
       expect(Math.abs(value - weight[at]!)).toBeCloseTo(least, 6);
     });
     const stored = await storeCodes(codes, storeInMemory);
