@@ -21,7 +21,7 @@ import { CERTIFIED_WINDOWS } from './stage-certify.js';
 
 /** Model sizes that determine the time of stages. */
 export interface ModelSize {
-  readonly layerCount: number;
+  readonly blockCount: number;
   readonly segmentCount: number;
   /** Parameters multiplied per token: in the blocks, in their FFNs, and in the LM head. */
   readonly blockParameters: number;
@@ -68,7 +68,7 @@ export interface CostRequest {
   readonly evaluated: EvaluatedWork;
   readonly certifies: boolean;
   /** Number of windows that repairs read in a run from statistics. Absent: the model is measured. */
-  readonly readAgain?: number | undefined;
+  readonly repairWindowCount?: number | undefined;
   readonly speed: MachineSpeed;
   /** Whether models are compared on held-out windows. */
   readonly measuresQuality: boolean;
@@ -98,41 +98,41 @@ const MS = {
   /** A multiply-add of matrix products, in batches of tokens. */
   multiply: 7.4e-9,
   /** Factor of `multiply` for generation, with few rows per product. */
-  sampled: 2.2,
+  generationFactor: 2.2,
   /** Sampling, per vocabulary entry. */
-  drawn: 5e-5,
+  sampledEntry: 5e-5,
   /** Fixed cost of generation graphs. */
-  sampler: 150,
+  generationGraphs: 150,
   /** Losses of two models and their divergence in double precision, per vocabulary entry. */
-  compared: 1.2e-5,
+  comparedEntry: 1.2e-5,
   /** A run of a session, and opening a block's session, which packs weights. */
-  run: 0.3,
-  session: 8,
+  sessionRun: 0.3,
+  openedSession: 8,
   packedMegabyte: 4,
-  /** Opening an entire model: reading, checking and optimizing its graph, per layer and per megabyte. */
+  /** Opening an entire model: reading, checking and optimizing its graph, per block and per megabyte. */
   openedModel: 60,
-  openedLayer: 50,
+  openedBlock: 50,
   openedMegabyte: 1.5,
   /** Reading all weights to generate one token. */
   readMegabyte: 0.09,
   step: 2,
   /** Comparing a written model with the dense one, per megabyte. */
   comparedMegabyte: 20,
-  /** Analysing a graph, per layer. */
-  analysedLayer: 45,
+  /** Analysing a graph, per block. */
+  analysedBlock: 45,
   analysedMegabyte: 0.15,
   savedMegabyte: 1,
   /** Saving a triangle, by the square of its rows. */
-  packed: 1.2e-5,
+  savedTriangle: 1.2e-5,
   /** Rounding a weight to the nearest level; fitting scales of weights that are rounded with error feedback. */
-  nearest: 1.5e-5,
-  fitted: 3e-4,
+  nearestWeight: 1.5e-5,
+  calibratedWeight: 3e-4,
   /** Per module: choosing and removing units; measuring; graphs of input repair. */
   module: 20,
   measuredModule: 25,
   repairedModule: 220,
   /** Fixed cost of training graphs. */
-  trained: 400,
+  trainingGraphs: 400,
   /** Combining and comparing outputs of experts, per output of a token's experts; repairing experts, per input or output. */
   mixedExpert: 7e-6,
   repairedExpert: 6e-5,
@@ -189,7 +189,7 @@ export function modelSize(analysed: AnalysedModel): ModelSize {
   const idle = sum(layout.modules.map((module) => module.parameterCount - parametersInUse(module)));
   const rest = layout.parameterCount - headParameters - idle;
   return {
-    layerCount: blockSpans(layout).length,
+    blockCount: blockSpans(layout).length,
     segmentCount: layout.segments.length,
     // Weights outside blocks, such as an untied embedding, are in the rest too; mixers are in the rest only.
     blockParameters: known > rest / 2 ? known : Math.max(known, rest),
@@ -248,8 +248,8 @@ export function expectedWindowLength(
 /** Expected steps of a pruning run in order, with their times. */
 export function estimateCost(request: CostRequest): ExpectedStep[] {
   const { options, quantisation, calibration, resultCount, evaluated, certifies, quotes, speed } = request;
-  const { measuresQuality, size, windowLength, readAgain } = request;
-  const readsStatistics = readAgain !== undefined;
+  const { measuresQuality, size, windowLength, repairWindowCount } = request;
+  const readsStatistics = repairWindowCount !== undefined;
   const costs = stageCosts(size);
   const rounds = learnsRounding(quantisation);
   const usesTokens = (readsTokens(options) && !readsStatistics) || rounds;
@@ -266,49 +266,55 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
       ? 0
       : (request.draftCount ?? Object.keys(options.allocation.candidates ?? {}).length);
   const shrink: Step[] = [
-    ...(drafts > 1 ? [['candidates', costs.drafts(options, drafts, tokenCount)] as Step] : []),
-    ['prune', costs.shrink(options, readsStatistics ? readAgain * windowLength : tokenCount)],
+    ...(drafts > 1 ? [{ stage: 'candidates', cost: costs.drafts(options, drafts, tokenCount) }] : []),
+    { stage: 'prune', cost: costs.shrink(options, readsStatistics ? repairWindowCount * windowLength : tokenCount) },
   ];
-  const healSteps: Step[] = healing ? [['heal', costs.heal(healing)]] : [];
+  const healSteps: Step[] = healing ? [{ stage: 'heal', cost: costs.heal(healing) }] : [];
   const dtypes = quantisation.dtypes;
   const resultSteps: Step[] = [
     ...(shots > 1 ? Array.from({ length: shots }, () => [...measuring, ...shrink]).flat() : shrink),
     ...healSteps,
     ...(quotes && tokenCount > 0
-      ? [['top-activations', costs.forward(Math.min(MAX_TOKENS.topActivations, tokenCount))] as Step]
+      ? [{ stage: 'top-activations', cost: costs.forward(Math.min(MAX_TOKENS.topActivations, tokenCount)) }]
       : []),
     ...dtypes.flatMap((dtype) => [
       ...(rounds
         ? roundingSteps(costs, tokenCount, usesDescent(DTYPES[dtype]))
-        : [['quantise', costs.nearest()] as Step]),
+        : [{ stage: 'quantise', cost: costs.nearest() }]),
       ...(hasFewLevels(DTYPES[dtype]) ? healSteps : []),
     ]),
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
-      ['save', costs.save()],
-      ...(certifies ? [['certify', costs.certify()] as Step] : []),
-      ...(measuresQuality ? [['quality', costs.quality()] as Step] : []),
+      { stage: 'save', cost: costs.save() },
+      ...(certifies ? [{ stage: 'certify', cost: costs.certify() }] : []),
+      ...(measuresQuality ? [{ stage: 'quality', cost: costs.quality() }] : []),
     ]).flat(),
   ];
   const evaluates = evaluated.tokenCount + evaluated.newTokens > 0;
   const steps: Step[] = [
-    ['load', costs.load()],
-    ['analyse', costs.analyse()],
-    ...(usesTokens ? [['calibrate', costs.text()] as Step] : []),
-    ...(writtenCount > 0 ? [['generate', costs.generate(writtenCount)] as Step] : []),
-    ...(healing ? [['calibrate', costs.text()] as Step] : []),
+    { stage: 'load', cost: costs.load() },
+    { stage: 'analyse', cost: costs.analyse() },
+    ...(usesTokens ? [{ stage: 'calibrate', cost: costs.text() }] : []),
+    ...(writtenCount > 0 ? [{ stage: 'generate', cost: costs.generate(writtenCount) }] : []),
+    ...(healing ? [{ stage: 'calibrate', cost: costs.text() }] : []),
     ...(healedWriting > 0
-      ? [['generate', costs.generate(healedWriting), fractionGenerated(writtenCount, healedWriting)] as Step]
+      ? [
+          {
+            stage: 'generate',
+            cost: costs.generate(healedWriting),
+            from: fractionGenerated(writtenCount, healedWriting),
+          },
+        ]
       : []),
     ...(shots > 1 ? [] : measuring),
     ...Array.from({ length: resultCount }, () => resultSteps).flat(),
     ...(evaluates
-      ? Array.from({ length: evaluated.modelCount }, () => ['evaluate', costs.evaluate(evaluated)] as Step)
+      ? Array.from({ length: evaluated.modelCount }, () => ({ stage: 'evaluate', cost: costs.evaluate(evaluated) }))
       : []),
   ];
   return steps.map((step) => expectedStep(step, speed));
 }
 
-function expectedStep([stage, { graphs = 0, script = 0 }, from = 0]: Step, speed: MachineSpeed): ExpectedStep {
+function expectedStep({ stage, cost: { graphs = 0, script = 0 }, from = 0 }: Step, speed: MachineSpeed): ExpectedStep {
   return { stage, ms: (graphs / speed.graphs + script / speed.script) * (1 - from), ...(from > 0 && { from }) };
 }
 
@@ -329,12 +335,12 @@ export function estimateHealing({
   const healing = { ...settings, windowLength };
   const written = healedTokens(healing) * settings.share;
   const steps: Step[] = [
-    ['calibrate', costs.text()],
-    ...(written > 0 ? [['generate', costs.generate(written)] as Step] : []),
-    ['heal', costs.heal(healing)],
-    ['save', costs.save()],
-    ...(certifies ? [['certify', costs.certify()] as Step] : []),
-    ['quality', costs.quality()],
+    { stage: 'calibrate', cost: costs.text() },
+    ...(written > 0 ? [{ stage: 'generate', cost: costs.generate(written) }] : []),
+    { stage: 'heal', cost: costs.heal(healing) },
+    { stage: 'save', cost: costs.save() },
+    ...(certifies ? [{ stage: 'certify', cost: costs.certify() }] : []),
+    { stage: 'quality', cost: costs.quality() },
   ];
   return steps.map((step) => expectedStep(step, speed));
 }
@@ -365,11 +371,11 @@ export function estimateObservation({
   const sums = options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
   const forward = costs.forward(tokenCount);
   const steps: Step[] = [
-    ['calibrate', costs.text()],
-    ...(share > 0 ? [['generate', costs.generate(allTokens * share)] as Step] : []),
+    { stage: 'calibrate', cost: costs.text() },
+    ...(share > 0 ? [{ stage: 'generate', cost: costs.generate(allTokens * share) }] : []),
     ...measuringSteps({ size, costs, options, tokenCount, passes }),
-    ['observe', { graphs: 2 * forward.graphs + sums, script: 2 * forward.script }],
-    ['save', { script: squares(modules) * MS.packed }],
+    { stage: 'observe', cost: { graphs: 2 * forward.graphs + sums, script: 2 * forward.script } },
+    { stage: 'save', cost: { script: squares(modules) * MS.savedTriangle } },
   ];
   return steps.map((step) => expectedStep(step, speed));
 }
@@ -391,12 +397,17 @@ export function estimateEvaluation(models: readonly EvaluatedModel[]): ExpectedS
     { stage: 'load', ms: ((4 * parameters) / 1e6) * MS.packedMegabyte },
     ...measurements.map(({ stage, tokenCount, modelCount }) => ({
       stage,
-      ms: modelCount * tokenCount * (parameters * MS.multiply + MS.run / 16),
+      ms: modelCount * tokenCount * (parameters * MS.multiply + MS.sessionRun / 16),
     })),
   ]);
 }
 
-type Step = readonly [stage: string, cost: Cost, from?: number];
+interface Step {
+  readonly stage: string;
+  readonly cost: Cost;
+  /** Fraction of it that is done before the run. */
+  readonly from?: number;
+}
 
 /** Fraction of windows that is generated already: those of healing continue the calibration's. */
 const fractionGenerated = (before: number, all: number): number => Math.min(1, before / all);
@@ -436,25 +447,25 @@ function measuringSteps({ size, costs, options, tokenCount, passes }: MeasuringR
   return [
     ...(forwards
       ? [
-          [
-            'measure',
-            addCosts(forward, backwards ? {} : ordering, {
+          {
+            stage: 'measure',
+            cost: addCosts(forward, backwards ? {} : ordering, {
               graphs: gram,
               script: MS.measuredModule * modules.length + sum(clustered.map(contextsOf)),
             }),
-          ] as Step,
+          },
         ]
       : []),
-    ...(backwards ? [['gradients', addCosts(backward, ordering)] as Step] : []),
+    ...(backwards ? [{ stage: 'gradients', cost: addCosts(backward, ordering) }] : []),
     ...(experts > 0
       ? [
-          [
-            'experts',
-            {
+          {
+            stage: 'experts',
+            cost: {
               graphs: forward.graphs + expertTokens * expertPasses * experts * MS.multiply,
               script: forward.script + expertTokens * EXPERT_PASSES.entire * mixed * MS.mixedExpert,
             },
-          ] as Step,
+          },
         ]
       : []),
   ];
@@ -466,22 +477,22 @@ const usesDescent = ({ linears }: Dtype): boolean => linears.kind === 'blocks' &
 function roundingSteps(costs: StageCosts, tokenCount: number, withDescent: boolean): Step[] {
   const tokens = Math.min(MAX_TOKENS.rounding, tokenCount);
   return [
-    ['understand', costs.analyse()],
-    ['measure', costs.forward(tokens)],
-    ['gradients', costs.backward(tokens)],
-    ['quantise', costs.round(tokens, withDescent)],
-    ['compare', costs.compare()],
+    { stage: 'understand', cost: costs.analyse() },
+    { stage: 'measure', cost: costs.forward(tokens) },
+    { stage: 'gradients', cost: costs.backward(tokens) },
+    { stage: 'quantise', cost: costs.round(tokens, withDescent) },
+    { stage: 'compare', cost: costs.compare() },
   ];
 }
 
 type StageCosts = ReturnType<typeof stageCosts>;
 
 function stageCosts(size: ModelSize) {
-  const { segmentCount, layerCount, blockParameters, ffnParameters, headParameters, megabytes, modules } = size;
+  const { segmentCount, blockCount, blockParameters, ffnParameters, headParameters, megabytes, modules } = size;
   const blockMegabytes = (4 * blockParameters) / 1e6;
-  const openBlocks = segmentCount * MS.session + blockMegabytes * MS.packedMegabyte;
-  const openModel = MS.openedModel + MS.openedLayer * layerCount + megabytes * MS.openedMegabyte;
-  const runs = (tokens: number) => Math.max(1, tokens / TOKENS_PER_RUN) * MS.run;
+  const openBlocks = segmentCount * MS.openedSession + blockMegabytes * MS.packedMegabyte;
+  const openModel = MS.openedModel + MS.openedBlock * blockCount + megabytes * MS.openedMegabyte;
+  const runs = (tokens: number) => Math.max(1, tokens / TOKENS_PER_RUN) * MS.sessionRun;
   const forward = (tokens: number) => ({
     graphs: tokens * blockParameters * MS.multiply + runs(tokens) * segmentCount,
     // Weights are packed by a single thread.
@@ -495,14 +506,14 @@ function stageCosts(size: ModelSize) {
     gram,
     text,
     load: text,
-    analyse: () => ({ script: layerCount * MS.analysedLayer + megabytes * MS.analysedMegabyte }),
+    analyse: () => ({ script: blockCount * MS.analysedBlock + megabytes * MS.analysedMegabyte }),
     generate: (tokens: number) => ({
-      graphs: tokens * (MS.sampled * (blockParameters + headParameters) * MS.multiply + MS.run / 8),
-      script: MS.sampler + openModel + tokens * size.vocabularySize * MS.drawn,
+      graphs: tokens * (MS.generationFactor * (blockParameters + headParameters) * MS.multiply + MS.sessionRun / 8),
+      script: MS.generationGraphs + openModel + tokens * size.vocabularySize * MS.sampledEntry,
     }),
     backward: (tokens: number) => ({
       graphs:
-        BACKWARDS * tokens * (blockParameters + headParameters) * MS.multiply + runs(tokens) * BACKWARDS * layerCount,
+        BACKWARDS * tokens * (blockParameters + headParameters) * MS.multiply + runs(tokens) * BACKWARDS * blockCount,
       script: openBlocks,
     }),
     shrink(options: ResolvedOptions, tokens: number): Cost {
@@ -552,7 +563,7 @@ function stageCosts(size: ModelSize) {
         2 * healedTokens(healing) * blockParameters +
         passCount * windowCount * windowLength * learned +
         HELD_OUT_SCORES * countHeldOut(healing) * windowLength * scored;
-      return { graphs: multiplications * MS.multiply, script: MS.trained + BACKWARDS * openBlocks };
+      return { graphs: multiplications * MS.multiply, script: MS.trainingGraphs + BACKWARDS * openBlocks };
     },
     round(tokens: number, withDescent: boolean): Cost {
       const linears = linearsOf(modules);
@@ -565,13 +576,13 @@ function stageCosts(size: ModelSize) {
           forward(tokens).graphs +
           (squares(linears) * tokens + products) * MS.multiply +
           FEEDBACK.tries * factors.graphs,
-        script: 4 * openBlocks + FEEDBACK.tries * factors.script + blockParameters * MS.fitted,
+        script: 4 * openBlocks + FEEDBACK.tries * factors.script + blockParameters * MS.calibratedWeight,
       };
     },
     compare: (): Cost => ({
-      script: COMPARED_MODELS * openModel + megabytes * MS.comparedMegabyte + blockParameters * MS.nearest,
+      script: COMPARED_MODELS * openModel + megabytes * MS.comparedMegabyte + blockParameters * MS.nearestWeight,
     }),
-    nearest: (): Cost => ({ script: (blockParameters + headParameters) * MS.nearest }),
+    nearest: (): Cost => ({ script: (blockParameters + headParameters) * MS.nearestWeight }),
     save: (): Cost => ({ script: megabytes * MS.savedMegabyte }),
     certify(): Cost {
       const { windowCount, windowLength } = CERTIFIED_WINDOWS;
@@ -589,7 +600,7 @@ function stageCosts(size: ModelSize) {
       return {
         graphs:
           models * tokens * (blockParameters + headParameters) * MS.multiply +
-          tokens * size.vocabularySize * MS.compared,
+          tokens * size.vocabularySize * MS.comparedEntry,
         script: models * openModel,
       };
     },

@@ -310,7 +310,7 @@ function makeMissing(context: JobContext, started: Started, resultsRequest: Resu
   const sizing = { stages, folder, quantisation };
   const isWritten = request.out !== undefined && request.dryRun !== true;
   /** Windows of the statistics that repairs read. */
-  const readAgain = request.calibration?.windowCount ?? 0;
+  const repairWindowCount = request.calibration?.windowCount ?? 0;
   const lengthOf = (analysed: AnalysedModel) => expectedWindowLength(calibration, folder, analysed);
   return withPart(context, async (part) => {
     const { job, ...seenFirst } = await prepareJob(part, {
@@ -330,7 +330,7 @@ function makeMissing(context: JobContext, started: Started, resultsRequest: Resu
       checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
       checkFreeSpace(denseBytes, analysed) {
         const windowLength = lengthOf(analysed);
-        const tokenCount = (place === undefined ? calibration.windowCount : readAgain) * windowLength;
+        const tokenCount = (place === undefined ? calibration.windowCount : repairWindowCount) * windowLength;
         const sparsity = Math.min(...open.map((result) => result.sparsity));
         const scratchBytes = estimateScratch({
           analysed,
@@ -363,7 +363,7 @@ function makeMissing(context: JobContext, started: Started, resultsRequest: Resu
             quotes: request.report !== false && quoteText && place === undefined,
             measuresQuality: isWritten && request.evaluation !== false,
             certifies: isWritten && certifies,
-            readAgain: place && readAgain,
+            repairWindowCount: place && repairWindowCount,
           }),
         );
       },
@@ -371,7 +371,7 @@ function makeMissing(context: JobContext, started: Started, resultsRequest: Resu
     const vocabulary = trimmed && (await compareTrimmed(part, { original, trimmed, engine, request }));
     const seen: MeasuredSource =
       place !== undefined
-        ? await stages.loadStatistics.run(part, { place, folder, job, readAgain })
+        ? await stages.loadStatistics.run(part, { place, folder, job, repairWindowCount })
         : { ...seenFirst, measured: await stages.measureDense.run(part, { job }) };
     if (seen.measured !== undefined) part.onEnd(seen.measured.dispose);
     const windows = seen.calibration?.windows ?? job.windows;

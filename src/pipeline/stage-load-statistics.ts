@@ -18,7 +18,7 @@ export interface StatisticsInput {
   readonly folder: ModelFolder;
   readonly job: Omit<PruneJob, 'store'>;
   /** Largest number of windows of the statistics that repairs read. Default 0. */
-  readonly readAgain?: number | undefined;
+  readonly repairWindowCount?: number | undefined;
 }
 
 /** Saved measurements of the dense model. */
@@ -37,7 +37,7 @@ export interface LoadedStatistics {
  */
 export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
   name: 'loadStatistics',
-  async run(context, { place, folder, job, readAgain = 0 }) {
+  async run(context, { place, folder, job, repairWindowCount = 0 }) {
     const { platform, onEnd, remarks, signal } = context;
     const { json, tensors, close } = await openPair(platform, place, { check: checkSavedStatistics, signal });
     onEnd(close);
@@ -57,11 +57,11 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
     const { calibration: provenance, tensors: tensorFile } = json;
     const { windowLength } = provenance;
     const createStore = storeFactory(context, windowLength * layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT);
-    const repairing = { ...job, createStore, windows: spreadWindows(windows, readAgain) };
+    const repairing = { ...job, createStore, windows: spreadWindows(windows, repairWindowCount) };
     return {
       measured: await load({ ...repairing, store: storeInMemory }, statistics),
       calibration: { windows, windowLength, provenance },
-      ...(readAgain > 0 && { calibrationSettings: { source: undefined, windowCount: readAgain } }),
+      ...(repairWindowCount > 0 && { calibrationSettings: { source: undefined, windowCount: repairWindowCount } }),
       statistics: { file: place.json, sha256: tensorFile.sha256 },
     };
   },

@@ -80,7 +80,7 @@ function llamaSize({ blocks, hidden, keys, neurons, vocabulary, tied }: LlamaSha
   const blockParameters = blocks * (mixing + feeding);
   const headParameters = vocabulary * hidden;
   return {
-    ...{ layerCount: blocks, segmentCount: 2 * blocks, vocabularySize: vocabulary },
+    ...{ blockCount: blocks, segmentCount: 2 * blocks, vocabularySize: vocabulary },
     ...{ blockParameters, headParameters, ffnParameters: blocks * feeding },
     megabytes: (4 * (blockParameters + (tied ? 1 : 2) * headParameters)) / 1e6,
     modules: Array.from({ length: blocks }, () => [
