@@ -9,7 +9,7 @@ import {
   type SizeProblem,
   sumOfRounding,
 } from './mixtures.js';
-import { bestMixture, type FittedMixture, fitExactly, keyOf, type SizeSearch, waysToFit } from './search-size.js';
+import { bestMixture, type FittedMixture, fitExactly, fitStrategies, keyOf, type SizeSearch } from './search-size.js';
 
 /** A mixture that meets a size, by estimates from statistics. */
 export interface PlannedMixture extends FittedMixture {
@@ -62,12 +62,12 @@ export async function planSize(
   { problem, bits, bytesOf }: Pick<SizeSearch, 'problem' | 'bits' | 'bytesOf'>,
   targetBytes: number,
 ): Promise<readonly PlannedMixture[]> {
-  const ways = [
-    ...waysToFit(problem, bits),
-    { kind: 'mixture' as const, make: (aim: number) => bestMixture(problem, aim, fitCostModel([])) },
+  const strategies = [
+    ...fitStrategies(problem, bits),
+    { kind: 'mixture' as const, make: (limit: number) => bestMixture(problem, limit, fitCostModel([])) },
   ];
   const found: PlannedMixture[] = [];
-  for (const { kind, make } of ways) {
+  for (const { kind, make } of strategies) {
     const fitted = await fitExactly({ bytesOf }, make, targetBytes);
     if (fitted !== undefined) found.push({ kind, ...fitted });
   }

@@ -64,8 +64,8 @@ const MAX_FITS = 8;
 /** Fraction of the size that may remain unused. */
 const SIZE_TOLERANCE = 0.003;
 
-/** Fraction of the size by which the aim is lowered when the mixture does not change. */
-const AIM_STEP = 0.01;
+/** Fraction of the size by which the limit is lowered when the mixture does not change. */
+const LIMIT_STEP = 0.01;
 
 const CHECKPOINT = 'size-drafts';
 
@@ -165,7 +165,7 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
   if (most !== undefined && findSame(found, uniformMixture(problem, most))) return found;
   const costModel = fitCostModel(measured);
   const predict = (estimate: MixtureCost) => totalOf(costModel.predict(estimate));
-  const ways = waysToFit(problem, bits, costModel);
+  const strategies = fitStrategies(problem, bits, costModel);
   const add = async (kind: SizeCandidate['kind'], fitted: FittedMixture, predicted?: number) => {
     const known = findSame(measured, fitted.mixture);
     const candidate = known ?? {
@@ -175,8 +175,8 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
     if (known === undefined) measured.push(candidate);
     if (!found.includes(candidate)) found.push(candidate);
   };
-  const singles: { readonly kind: WayToFit['kind']; readonly fitted: FittedMixture }[] = [];
-  for (const { kind, make } of ways) {
+  const singles: { readonly kind: FitStrategy['kind']; readonly fitted: FittedMixture }[] = [];
+  for (const { kind, make } of strategies) {
     const fitted = await fitExactly(search, make, targetBytes);
     if (fitted !== undefined) singles.push({ kind, fitted });
   }
@@ -187,14 +187,14 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
   for (const { kind, fitted } of [...singles.filter(({ kind }) => kind !== 'pruned'), ...pruned.slice(0, 1)])
     await add(kind, fitted, predict(fitted.mixture.estimate));
   if (found.length === 0) {
-    const fitted = await fitCoarsely(search, (aim) => bestMixture(problem, aim, costModel), targetBytes);
+    const fitted = await fitCoarsely(search, (limit) => bestMixture(problem, limit, costModel), targetBytes);
     const [pruned, unpruned] = bits.length > 0 ? (['mixture', 'bits'] as const) : (['pruned', 'plain'] as const);
     await add(fitted.mixture.steps.size > 0 ? pruned : unpruned, fitted);
   }
   if (bits.length === 0) return found;
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const corrected = fitCostModel(measured);
-    const fitted = await fitExactly(search, (aim) => bestMixture(problem, aim, corrected), targetBytes);
+    const fitted = await fitExactly(search, (limit) => bestMixture(problem, limit, corrected), targetBytes);
     if (fitted === undefined || findSame(found, fitted.mixture)) break;
     const best = Math.min(...found.map(({ cost }) => totalOf(cost)));
     const predicted = totalOf(corrected.predict(fitted.mixture.estimate));
@@ -205,14 +205,14 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
 }
 
 /**
- * Ways to fit: fewer bits and larger blocks only, and fewer units in each number of bits, with tables in the most bits or also in
+ * Strategies to fit a size: fewer bits and larger blocks only, and fewer units in each number of bits, with tables in the most bits or also in
  * fewer.
  */
-export function waysToFit(
+export function fitStrategies(
   problem: SizeProblem,
   bits: readonly Bits[],
   costModel = fitCostModel([]),
-): readonly WayToFit[] {
+): readonly FitStrategy[] {
   const single = bits.flatMap((only) => {
     const [most, fewest] = [withBits(problem, only), withBits(problem, only, { fewInTables: true })];
     return largestBytes(fewest) < largestBytes(most) ? [most, fewest] : [most];
@@ -220,37 +220,37 @@ export function waysToFit(
   return [
     {
       kind: bits.length > 0 ? 'bits' : 'plain',
-      make: (aim) => bestMixture({ ...problem, modules: [] }, aim, costModel),
+      make: (limit) => bestMixture({ ...problem, modules: [] }, limit, costModel),
     },
     ...(single.length === 0 ? [problem] : single).map(
-      (one): WayToFit => ({
+      (one): FitStrategy => ({
         kind: 'pruned',
-        make: (aim) => bestMixture(one, aim, costModel, ({ steps }) => steps.size > 0),
+        make: (limit) => bestMixture(one, limit, costModel, ({ steps }) => steps.size > 0),
       }),
     ),
   ];
 }
 
-/** A way to fit into a number of bytes; `make` returns undefined if it cannot. */
-export interface WayToFit {
+/** A strategy to fit a size. `make` returns a mixture of at most that many estimated bytes, or undefined if it cannot. */
+export interface FitStrategy {
   readonly kind: 'plain' | 'bits' | 'pruned';
-  readonly make: (aim: number) => Mixture | undefined;
+  readonly make: (limit: number) => Mixture | undefined;
 }
 
 /** The mixture of lowest predicted cost, of those ordered by estimates and those ordered by the slopes at the best of these. */
 export function bestMixture(
   problem: SizeProblem,
-  aim: number,
+  limit: number,
   { predict, slopesAt }: CostModel,
   isAllowed: (mixture: Mixture) => boolean = () => true,
 ): Mixture | undefined {
   const predicted = ({ estimate }: Mixture) => totalOf(predict(estimate));
   const bestOf = (mixtures: Mixture[]) =>
     mixtures.length === 0 ? undefined : mixtures.reduce((a, b) => (predicted(b) < predicted(a) ? b : a));
-  const first = bestOf(mixturesAt(problem, aim).filter(isAllowed));
+  const first = bestOf(mixturesAt(problem, limit).filter(isAllowed));
   if (first === undefined) return undefined;
   const slopes = slopesAt(first.estimate);
-  return slopes.size === 0 ? first : bestOf([first, ...mixturesAt(problem, aim, slopes).filter(isAllowed)]);
+  return slopes.size === 0 ? first : bestOf([first, ...mixturesAt(problem, limit, slopes).filter(isAllowed)]);
 }
 
 export interface FittedMixture {
@@ -261,14 +261,14 @@ export interface FittedMixture {
 /** Fits a size in the bytes of files, which differ from the estimate by graphs and padding. */
 export async function fitExactly(
   { bytesOf }: Pick<SizeSearch, 'bytesOf'>,
-  make: (aim: number) => Mixture | undefined,
+  make: (limit: number) => Mixture | undefined,
   targetBytes: number,
 ): Promise<FittedMixture | undefined> {
   let best: FittedMixture | undefined;
-  let aim = targetBytes;
+  let limit = targetBytes;
   const tried = new Map<string, number>();
   for (let attempt = 0; attempt < MAX_FITS; attempt += 1) {
-    const mixture = make(aim);
+    const mixture = make(limit);
     if (mixture === undefined) break;
     const key = keyOf(mixture);
     const isNew = !tried.has(key);
@@ -278,13 +278,13 @@ export async function fitExactly(
     const unused = targetBytes - bytes;
     if (unused >= 0 && bytes > (best?.bytes ?? 0)) best = { mixture, bytes };
     if (unused >= 0 && unused < targetBytes * SIZE_TOLERANCE) break;
-    // Units and linear layers are indivisible, so that a slightly lower aim may change nothing.
-    aim += isNew ? unused : Math.min(unused, -targetBytes * AIM_STEP);
+    // Units and linear layers are indivisible, so that a slightly lower limit may change nothing.
+    limit += isNew ? unused : Math.min(unused, -targetBytes * LIMIT_STEP);
   }
   return best;
 }
 
-/** Fractions of the bytes between a size and the smallest possible one, by which the aim is lowered. */
+/** Fractions of the bytes between a size and the smallest possible one, by which the limit is lowered. */
 const COARSE_STEPS = [0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2];
 
 /**
@@ -293,7 +293,7 @@ const COARSE_STEPS = [0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2];
  */
 async function fitCoarsely(
   { problem, bytesOf }: Pick<SizeSearch, 'problem' | 'bytesOf'>,
-  make: (aim: number) => Mixture | undefined,
+  make: (limit: number) => Mixture | undefined,
   targetBytes: number,
 ): Promise<FittedMixture> {
   const smallest = smallestMixture(problem);
@@ -393,8 +393,8 @@ async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSear
   const finished: DraftCheckpoint[] = [...((await readCheckpoint<DraftCheckpoint[]>(journal, CHECKPOINT)) ?? [])];
   const tables =
     bits.length === 0 ? [] : problem.weights.filter(({ isTable, forms }) => isTable && hasSeveralBits(forms));
-  const ways = problem.modules.length > 0 ? 2 : 1;
-  const perSize = bits.length > 0 ? ways + MAX_ROUNDS : ways;
+  const strategyCount = problem.modules.length > 0 ? 2 : 1;
+  const perSize = bits.length > 0 ? strategyCount + MAX_ROUNDS : strategyCount;
   let total = bits.length + tables.length + perSize;
   let [done, reported] = [0, 0];
   // A draft has several stages, and progress restarts in each.

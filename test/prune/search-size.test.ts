@@ -5,10 +5,10 @@ import {
   createSizeSearch,
   findSmallest,
   fitExactly,
+  fitStrategies,
   keyOf,
   type SizeSearch,
   totalOf,
-  waysToFit,
 } from '../../src/prune/search-size.js';
 import type { Journal } from '../../src/runtime/journal.js';
 import { bitsOf, gridOf, sizeProblem } from '../support/size-problem.js';
@@ -149,9 +149,9 @@ it('considers pruning with tables in the most or fewest bits, and measures the c
   }));
   const table = { name: 'table', isTable: true, forms };
   const withTable = { ...problem, weights: [...problem.weights, table] };
-  const aim = 0.5 * largestBytes(withTable);
-  const pruned = waysToFit(withTable, [8, 4]).filter(({ kind }) => kind === 'pruned');
-  const found = pruned.map(({ make }) => make(aim)!);
+  const limit = 0.5 * largestBytes(withTable);
+  const pruned = fitStrategies(withTable, [8, 4]).filter(({ kind }) => kind === 'pruned');
+  const found = pruned.map(({ make }) => make(limit)!);
   expect(found.map(bitsOf).map((bits) => [bits.table, bits['map 0']])).toEqual([
     [8, 8],
     [8, 4],
@@ -159,7 +159,7 @@ it('considers pruning with tables in the most or fewest bits, and measures the c
   ]);
   expect(found[2]!.sparsity).toBeLessThan(0.5 * found[1]!.sparsity);
   const { search, measured } = searchOf({ problem: withTable, bits: [8, 4] });
-  await (await createSizeSearch(search)).choose(aim);
+  await (await createSizeSearch(search)).choose(limit);
   const inOne = measured.filter((one) => one.steps.size > 0 && new Set(Object.values(bitsOf(one))).size === 1);
   expect(inOne.map((one) => bitsOf(one).table)).toEqual([4]);
   expect(measured.filter((one) => one.steps.size > 0 && bitsOf(one).table === 8)).toEqual([]);
@@ -295,7 +295,7 @@ it('aims lower until the mixture changes if the first one is too large', async (
   const withSteps = (count: number) => ({ grids: new Map(), steps: new Map([[0, count]]) }) as unknown as Mixture;
   const fitted = await fitExactly(
     { bytesOf: async ({ steps }) => (steps.get(0) === 1 ? 101 : 97) },
-    (aim) => withSteps(aim > 97.5 ? 1 : 2),
+    (limit) => withSteps(limit > 97.5 ? 1 : 2),
     100,
   );
   expect(fitted).toEqual({ mixture: withSteps(2), bytes: 97 });
