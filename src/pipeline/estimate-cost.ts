@@ -477,7 +477,7 @@ const usesDescent = ({ linears }: Dtype): boolean => linears.kind === 'blocks' &
 function roundingSteps(costs: StageCosts, tokenCount: number, withDescent: boolean): Step[] {
   const tokens = Math.min(MAX_TOKENS.rounding, tokenCount);
   return [
-    { stage: 'understand', cost: costs.analyse() },
+    { stage: 'analyse-result', cost: costs.analyse() },
     { stage: 'measure', cost: costs.forward(tokens) },
     { stage: 'gradients', cost: costs.backward(tokens) },
     { stage: 'quantise', cost: costs.round(tokens, withDescent) },

@@ -20,7 +20,7 @@ export const quantise: Stage<QuantiseInput, WrittenDtype> = {
   name: 'quantise',
   async run({ timings, remarks, onProgress, signal }, { job, outcome, request }) {
     const { model, modules } = outcome;
-    onProgress?.({ stage: 'understand', done: 0, total: 1 });
+    onProgress?.({ stage: 'analyse-result', done: 0, total: 1 });
     // For sizes alone the shapes of the weights suffice.
     const onlySizes = request.rounding === 'none';
     const analysed = modules.length === 0 || onlySizes ? job.analysed : await analyseModel(model, job.engine, signal);
