@@ -42,6 +42,11 @@ const FORMS: Readonly<Record<string, Part>> = {
   'sigmoids with a bias, and a shared expert': withSharedExpert(mixture(sigmoidRouter)),
   'packed weights': packedMixture,
   'a softmax before the operator': mixture((g, x) => g.op('Log', [g.op('Softmax', [plainRouter(g, x)], { axis: -1 })])),
+  'a router that is computed in float16': mixture((g, x) => {
+    const [tokens, weight] = [g.op('Reshape', [x, g.ints(-1, HIDDEN)]), g.weight([HIDDEN, EXPERTS], 0.8)];
+    const [a, b] = [tokens, weight].map((value) => g.op('Cast', [value], { to: 10 })) as [string, string];
+    return g.op('Cast', [g.op('MatMul', [a, b])], { to: 1 });
+  }),
   'groups of experts before the operator': mixture((g, x) => {
     const apart = g.op('Reshape', [plainRouter(g, x), g.ints(-1, 2, EXPERTS / 2)]);
     const best = g.op('ReduceMax', [apart], { axes: [-1], keepdims: 1 });

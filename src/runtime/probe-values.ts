@@ -9,7 +9,7 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { EngineError } from '../errors.js';
-import { intsAttribute } from '../onnx/attributes.js';
+import { intAttribute, intsAttribute } from '../onnx/attributes.js';
 import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../onnx/build.js';
 import { FLOAT16, FLOAT32, INT32, INT64 } from '../onnx/data-types.js';
 import { type GraphIndex, indexGraph, inputsOf, qualifiedOp } from '../onnx/graph-index.js';
@@ -301,7 +301,9 @@ function addWeightSideFacts(
   const form = operatorOf(node)?.weight ?? 'changed';
   if (form === 'changed') return false;
   const dims = form === 'transposed' ? order.map((axis) => source.dims[axis] ?? 0) : source.dims;
-  facts.set(output, { dims, dataType: source.dataType });
+  const scales = form === 'unpacked' ? facts.get(node.input[1] ?? '') : undefined;
+  const given = intAttribute(node, form === 'unpacked' ? 'output_dtype' : 'to', 0);
+  facts.set(output, { dims, dataType: given || (scales ?? source).dataType });
   return true;
 }
 
