@@ -56,7 +56,8 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
   const { steps, passCount, groups, stores, scoreEvery } = training;
   const stepCount = steps.length * passCount;
   let facts = from ?? (await startFacts(training));
-  while (facts.step < stepCount && facts.idle < PATIENCE) {
+  // A run may resume from its last checkpoint.
+  while (facts.step < stepCount && facts.idle < PATIENCE && !(hasEnded(facts) && facts.best.step > 0)) {
     const step = facts.step + 1;
     const { loss, isValid } = await takeStep(training, { step, stepCount, facts });
     const isScored = isValid && (step % scoreEvery === 0 || step === stepCount);
@@ -72,12 +73,13 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
       if (facts.best.step === step) stores.markBest();
     }
     await training.onStep?.(() => packTraining(facts, groups, stores));
-    if (facts.halvings <= MAX_HALVINGS) continue;
-    if (facts.best.step === 0) throw divergence(training, heldOut ?? loss);
-    break;
+    if (hasEnded(facts) && facts.best.step === 0) throw divergence(training, heldOut ?? loss);
   }
   return facts;
 }
+
+/** Whether training diverged again after all halvings. */
+const hasEnded = ({ halvings }: TrainingFacts): boolean => halvings > MAX_HALVINGS;
 
 async function startFacts(training: Training): Promise<TrainingFacts> {
   const heldOut = await score(training);

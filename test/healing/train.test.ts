@@ -1,5 +1,5 @@
 import { type Training, train } from '../../src/healing/train.js';
-import { createTrainingStores, fillStores } from '../../src/healing/training-state.js';
+import { createTrainingStores, fillStores, type TrainingFacts } from '../../src/healing/training-state.js';
 import { groupWeights } from '../../src/healing/weight-groups.js';
 import { floatsHandle } from '../../src/onnx/tensor-handle.js';
 import type { Tensor } from '../../src/runtime/engine.js';
@@ -38,7 +38,14 @@ const blockOf = (gradient: readonly number[]) => ({
  */
 async function trainBy(
   scores: readonly number[],
-  { block, ...more }: Partial<Pick<Training, 'steps' | 'scoreEvery'>> & { block?: ReturnType<typeof blockOf> } = {},
+  {
+    block,
+    from,
+    ...more
+  }: Partial<Pick<Training, 'steps' | 'scoreEvery'>> & {
+    readonly block?: ReturnType<typeof blockOf>;
+    readonly from?: TrainingFacts;
+  } = {},
 ) {
   const groups = block === undefined ? groupWeights([], 0) : groupWeights([block.weight], 1);
   const store = { get: async () => nothing(), put: async () => {} };
@@ -60,10 +67,10 @@ async function trainBy(
     ...{ passCount: 1, heldOut: [HELD_OUT], scoreEvery: 2, learningRate: 1e-3, lossBlocks: 1 },
     ...more,
   };
-  const facts = await train(training as unknown as Training);
+  const facts = await train(training as unknown as Training, from);
   const read = async (store: typeof stores.best.weights) => [...((await store.get(0)).data as Float32Array)];
   return {
-    ...{ ...facts, scores: facts.curve.flatMap(({ heldOut }) => heldOut ?? []), remaining },
+    ...{ facts, ...facts, scores: facts.curve.flatMap(({ heldOut }) => heldOut ?? []), remaining },
     ...{ weights: await read(stores.best.weights), means: await read(stores.best.first) },
   };
 }
@@ -91,6 +98,13 @@ it('ends if equal scores do not improve, and restarts if one is NaN', async () =
 it('scores the last step too', async () => {
   const facts = await trainBy([1, 0.9, 0.8], { steps: stepsOf(3) });
   expect(facts).toMatchObject({ best: { step: 3, heldOut: 0.8 }, scores: [1, 0.9, 0.8] });
+});
+
+it('takes no further step when resumed after the last restart diverged', async () => {
+  const none = Number.NaN;
+  const { facts } = await trainBy([1, 0.9, none, none, none, none]);
+  expect(facts).toMatchObject({ step: 2, halvings: 4, best: { step: 2, heldOut: 0.9 } });
+  expect(await trainBy([0.5], { from: facts })).toMatchObject({ facts, remaining: [0.5] });
 });
 
 describe('the weights', () => {
