@@ -73,7 +73,10 @@ async function bundle(folder: string, format: Format, name: string): Promise<voi
   await build({
     stdin: { contents: DESCRIBE_ISOLATED(IMPORT), resolveDir: folder },
     outfile: join(folder, name),
-    ...{ bundle: true, platform: 'node', format, external: ['onnxruntime-node', 'onnxruntime-web'] },
+    bundle: true,
+    platform: 'node',
+    format,
+    external: ['onnxruntime-node', 'onnxruntime-web'],
     logLevel: 'error',
   });
 }

@@ -96,7 +96,11 @@ async function checkDense(): Promise<void> {
   }
   const shape = { kind: 'ffn', parameterCount: 1, unitCount: 1e6, stepCount: 1e6, parametersPerStep: 1e-6 } as const;
   const modules = golden.block_change.map((blockChange, block) => ({
-    ...{ ...shape, minimumKept: 1, multiple: 1, block, blockChange },
+    ...shape,
+    minimumKept: 1,
+    multiple: 1,
+    block,
+    blockChange,
   }));
   const allocated = adaptive.allocate({ sparsity: 0.3, modules, evenHeads: false });
   console.log(`  block change ${show(difference(change, golden.block_change))}`);

@@ -86,7 +86,11 @@ async function runOnce(model: string): Promise<void> {
   const { peakMemoryBytes } = flags.quantize
     ? await quantize({ ...shared, dtype: 'q4', calibration: { ...calibration, generate: false } })
     : await prune({
-        ...{ ...shared, calibration, sparsity: 0.3, method: flags.method, modules: flags.modules as 'all' },
+        ...shared,
+        calibration,
+        sparsity: 0.3,
+        method: flags.method,
+        modules: flags.modules as 'all',
         ...(flags.heal && { heal: { windowCount: 8, share: 0 } }),
       });
   console.log(peakMemoryBytes);

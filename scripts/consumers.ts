@@ -38,20 +38,32 @@ const besideBundle = (folder: string) =>
 
 const CONSUMERS: readonly Consumer[] = [
   {
-    ...{ name: 'Vite', packages: ['vite'], sources: SHARED, built: 'dist' },
+    name: 'Vite',
+    packages: ['vite'],
+    sources: SHARED,
+    built: 'dist',
     build: ['npx', 'vite', 'build', '--target', 'esnext'],
   },
   {
-    ...{ name: 'webpack', packages: ['webpack', 'webpack-cli'], sources: [...SHARED, 'webpack'], built: 'built' },
+    name: 'webpack',
+    packages: ['webpack', 'webpack-cli'],
+    sources: [...SHARED, 'webpack'],
+    built: 'built',
     build: ['npx', 'webpack'],
     finish: (folder) => cpSync(join(folder, 'index.html'), join(folder, 'built/index.html')),
   },
   {
-    ...{ name: 'Next.js', packages: ['next', 'react', 'react-dom'], sources: ['page.js', 'next'], built: 'out' },
+    name: 'Next.js',
+    packages: ['next', 'react', 'react-dom'],
+    sources: ['page.js', 'next'],
+    built: 'out',
     build: ['npx', 'next', 'build'],
   },
   {
-    ...{ name: 'esbuild', packages: ['esbuild'], sources: SHARED, built: 'built' },
+    name: 'esbuild',
+    packages: ['esbuild'],
+    sources: SHARED,
+    built: 'built',
     build: [
       ...['npx', 'esbuild', 'main.js', '--bundle', '--minify', '--format=esm', '--splitting', '--target=es2022'],
       '--outdir=built',
@@ -62,7 +74,10 @@ const CONSUMERS: readonly Consumer[] = [
     },
   },
   {
-    ...{ name: '`<script type="module">`', packages: [], sources: [...SHARED, 'plain'], built: '.' },
+    name: '`<script type="module">`',
+    packages: [],
+    sources: [...SHARED, 'plain'],
+    built: '.',
     build: ['node', '--version'],
   },
 ];
@@ -170,7 +185,8 @@ async function openPage(opened: Browser, root: string, version: string): Promise
     assert.ok(seen.files.includes('onnx/model.onnx'), 'no model was written');
     const sum = (list: readonly Buffer[]) => list.reduce((total, { byteLength }) => total + byteLength, 0);
     return {
-      ...{ version, wasmBytes },
+      version,
+      wasmBytes,
       scriptBytes: sum([...scripts.values()]),
       scriptBytesPacked: sum([...scripts.values()].map((script) => brotliCompressSync(script))),
     };

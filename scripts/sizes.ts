@@ -163,7 +163,8 @@ async function measure({ variant, target, folder }: Row, { model, data, name }: 
   const accuracies = found!.tasks.map(({ file, accNorm, acc }): [string, number] => [nameOf(file), accNorm ?? acc]);
   sizes.store(name, id, {
     ...(isMade(folder) ? madeOf(folder) : await madeElsewhere(folder, model)),
-    ...{ variant: variant.name, ...(target !== undefined && { target }) },
+    variant: variant.name,
+    ...(target !== undefined && { target }),
     ...(variant.shrink !== undefined && { windows: Number(values.windows) }),
     ...(known?.speed && { speed: known.speed }),
     bitsPerByte: { ...known?.bitsPerByte, ...Object.fromEntries(bitsPerByte) },

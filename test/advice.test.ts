@@ -31,7 +31,8 @@ const RUNS: readonly PruneOptions[] = [
   ...[0.3, 0.5, 0.95].flatMap((sparsity) => [{ sparsity }, { sparsity, method: 'flap' } as const]),
   ...(['ffn', 'attention', 'experts'] as const).map((modules) => ({ sparsity: 0.3, modules })),
   ...(['ffn', 'attention'] as const).map((kind) => ({
-    ...{ sparsity: 0.3, perBlockKvHeads: true },
+    sparsity: 0.3,
+    perBlockKvHeads: true,
     blockSparsity: { 0: { [kind]: 0.3 } },
   })),
   { sparsity: 0.3, method: 'o-fang' },

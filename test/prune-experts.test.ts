@@ -166,7 +166,9 @@ it('describes experts with their number, neurons, parameters and bytes', async (
       experts: EXPERTS,
       expertsPerToken: CHOSEN,
     },
-    ...{ parameters, neurons: NEURONS, bytes: 4 * parameters },
+    parameters,
+    neurons: NEURONS,
+    bytes: 4 * parameters,
   });
 });
 

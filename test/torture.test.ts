@@ -9,7 +9,10 @@ it('opens mutants of models and other files without crash, timeout, untyped erro
   const said: string[] = [];
   const faults = await tortureByMutants({
     folders: ['test/fixtures/exporters/llama-genai018-fp32'],
-    ...{ kinds, shares, count: kinds.length + 9, seed: 11 },
+    kinds,
+    shares,
+    count: kinds.length + 9,
+    seed: 11,
     limits: { timeMs: 60_000, memoryBytes: 2 ** 29 },
     say: (line) => said.push(line),
   });

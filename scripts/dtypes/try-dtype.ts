@@ -121,10 +121,17 @@ async function writeMixed(
   { out, mixedBytes }: { readonly out: string; readonly mixedBytes: number },
 ): Promise<PruneReport> {
   const [report] = await shrink({
-    ...{ model: folder, out, targetSize: mixedBytes, allow: ['bits'], dtypes, evaluation: false },
+    model: folder,
+    out,
+    targetSize: mixedBytes,
+    allow: ['bits'],
+    dtypes,
+    evaluation: false,
     // Ids that the smallest vocabularies have.
     calibration: {
-      ...{ windowCount: 4, windowLength: 64, generate: false },
+      windowCount: 4,
+      windowLength: 64,
+      generate: false,
       source: { tokens: [Int32Array.from({ length: 512 }, (_, at) => (at * at * 7 + at * 3) % 31)] },
     },
   });

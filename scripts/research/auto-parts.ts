@@ -89,10 +89,15 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   const tokenizer = await requireTokenizer(folder, 'a text');
   const share = Number(values.share);
   const { windows: all } = await STAGES.calibrate.run(context, {
-    ...{ folder, model: dense, engine, seed: Number(values.seed), positionCount: analysed.positionCount },
+    folder,
+    model: dense,
+    engine,
+    seed: Number(values.seed),
+    positionCount: analysed.positionCount,
     vocabularySize: analysed.detected.layout.vocabularySize,
     calibration: resolveCalibration({
-      ...{ windowCount, windowLength },
+      windowCount,
+      windowLength,
       ...(values.calibration !== undefined && { source: { file: values.calibration } }),
       generate: share > 0 && { share, ...(values['windows-file'] && { file: values['windows-file'] }) },
     }),
@@ -103,7 +108,10 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   const evaluate = await openLossMeter({ engine, tokenizer, texts, windowLength, windowCount: textWindows });
   const options = (sparsity: string, changes: Partial<PruneOptions> = {}) =>
     resolveOptions({
-      ...{ sparsity: Number(sparsity), modules: 'ffn', method: values.method!, seed: Number(values.seed) },
+      sparsity: Number(sparsity),
+      modules: 'ffn',
+      method: values.method!,
+      seed: Number(values.seed),
       ...(values.metric !== undefined && { metric: values.metric as MetricName }),
       ...(values.dampening !== undefined && { dampening: Number(values.dampening) }),
       ...changes,
@@ -111,7 +119,12 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   const before = await evaluate({ model: dense, analysed });
   say(`dense: ${before.map((loss) => loss.toFixed(3)).join(' ')}`);
   const job = {
-    ...{ model: dense, analysed, engine, windows, options: options(values.sparsity[0]!), store: storeInMemory },
+    model: dense,
+    analysed,
+    engine,
+    windows,
+    options: options(values.sparsity[0]!),
+    store: storeInMemory,
     createStore: () => createMemoryStore(),
   };
   const measured = await measureDense(job);

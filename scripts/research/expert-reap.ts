@@ -30,7 +30,11 @@ if (model === undefined || calibration === undefined || experts === undefined ||
 
 await withDense(model!, async ({ context, engine, folder, dense, analysed }) => {
   const { windows } = await STAGES.calibrate.run(context, {
-    ...{ folder, model: dense, engine, seed: 0, positionCount: analysed.positionCount },
+    folder,
+    model: dense,
+    engine,
+    seed: 0,
+    positionCount: analysed.positionCount,
     vocabularySize: analysed.detected.layout.vocabularySize,
     calibration: resolveCalibration({
       windowCount: Number(values.windows),
@@ -49,11 +53,19 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
     return found;
   };
   const outcome = await pruneModel({
-    ...{ model: dense, analysed, engine, windows, store: storeInMemory },
+    model: dense,
+    analysed,
+    engine,
+    windows,
+    store: storeInMemory,
     createStore: () => createMemoryStore(),
     options: resolveOptions({
-      ...{ modules: 'experts', seed: 0, sparsity: 0, method: 'flap' },
-      ...{ experts: Number(experts), expertScore: 'reap' },
+      modules: 'experts',
+      seed: 0,
+      sparsity: 0,
+      method: 'flap',
+      experts: Number(experts),
+      expertScore: 'reap',
     }),
   });
   const mixtures = outcome.modules.map(({ module, keep }, at) => ({

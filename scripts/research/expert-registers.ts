@@ -50,7 +50,12 @@ await withDense(model!, async ({ engine, folder, dense, analysed }) => {
     contextOfToken: Int32Array.from(textOfWindow.flatMap((at) => Array.from({ length: windowLength }, () => at))),
   };
   const pruning = startContext({
-    ...{ model: dense, analysed, engine, windows, store: storeInMemory, createStore: () => createMemoryStore() },
+    model: dense,
+    analysed,
+    engine,
+    windows,
+    store: storeInMemory,
+    createStore: () => createMemoryStore(),
     options: resolveOptions({ sparsity: 0 }),
   });
   const runner = await pruning.startRunner(dense, { isFixed: true });
@@ -59,7 +64,9 @@ await withDense(model!, async ({ engine, folder, dense, analysed }) => {
   for (const module of mixtures) {
     while (runner.segment < module.segment) await pruning.pass(runner);
     const { countsByContext: tokens } = await sampleRouting({
-      ...{ runner, module, contexts },
+      runner,
+      module,
+      contexts,
       metric: undefined,
       onBatch: () => undefined,
     });

@@ -40,7 +40,11 @@ const say = (message: string) => process.stdout.write(`${message}\n`);
 await withDense(model!, async ({ context, engine, folder, dense, analysed }) => {
   const tokenizer = await requireTokenizer(folder, 'a text');
   const { windows } = await STAGES.calibrate.run(context, {
-    ...{ folder, model: dense, engine, seed: 0, positionCount: analysed.positionCount },
+    folder,
+    model: dense,
+    engine,
+    seed: 0,
+    positionCount: analysed.positionCount,
     vocabularySize: analysed.detected.layout.vocabularySize,
     calibration: resolveCalibration({ windowCount, windowLength, source: { file: calibration! }, generate: false }),
   });
@@ -66,7 +70,11 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
     ];
     for (const [name, changes] of runs.filter(([name]) => scores?.includes(name) ?? true)) {
       const outcome = await pruneModel({
-        ...{ model: dense, analysed, engine, windows, store: storeInMemory },
+        model: dense,
+        analysed,
+        engine,
+        windows,
+        store: storeInMemory,
         createStore: () => createMemoryStore(),
         options: resolveOptions({ modules: 'experts', seed: 0, allExperts: values['all-experts'], ...changes }),
       });

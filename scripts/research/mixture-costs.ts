@@ -57,7 +57,11 @@ type DraftMeter = ReturnType<typeof createDraftMeter>;
 await withDense(model!, async ({ context, engine, folder, dense, analysed }) => {
   const [windowCount, windowLength] = [Number(values.windows), Number(values.length)];
   const { windows } = await STAGES.calibrate.run(context, {
-    ...{ folder, model: dense, engine, seed: Number(values.seed), positionCount: analysed.positionCount },
+    folder,
+    model: dense,
+    engine,
+    seed: Number(values.seed),
+    positionCount: analysed.positionCount,
     vocabularySize: analysed.detected.layout.vocabularySize,
     calibration: resolveCalibration({
       windowCount,
@@ -72,12 +76,21 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
   const form = { ...resolveQuantisation({ dtype: 'q2' }), dtype: DTYPES.q2 };
   const { modules } = measured;
   const meter = createDraftMeter({
-    ...{ measured, form, withStore: (action) => action(storeInMemory) },
+    measured,
+    form,
+    withStore: (action) => action(storeInMemory),
     ...splitDraftWindows(windows),
   });
   const unpriced = sizeProblemOf({
-    ...{ model: dense, analysed, options, modules, dense: measured.dense, form, bits: BITS },
-    ...{ cachedBytes: 0, windowLength },
+    model: dense,
+    analysed,
+    options,
+    modules,
+    dense: measured.dense,
+    form,
+    bits: BITS,
+    cachedBytes: 0,
+    windowLength,
   });
   if (values.alone !== undefined) await measureAlone(unpriced, meter, Number(values.alone) as Bits);
   else await measureMixtures(unpriced, meter);
@@ -129,7 +142,9 @@ async function measureMixtures(unpriced: SizeProblem, meter: DraftMeter): Promis
       return forms[Math.floor(random() * forms.length)]!;
     });
     const steps = allocateSteps(global, {
-      ...{ sparsity: random() * MAX_REMOVED, modules: problem.modules, evenHeads: problem.evenHeads },
+      sparsity: random() * MAX_REMOVED,
+      modules: problem.modules,
+      evenHeads: problem.evenHeads,
     });
     const counts = new Map(problem.modules.map(({ index }, module) => [index, steps[module]!]));
     const mixture = describeMixture(problem, forms, counts);

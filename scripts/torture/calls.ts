@@ -85,7 +85,11 @@ export const pruneCut = (
 ) =>
   runPrune(platform, {
     ...control,
-    ...{ model: join(folder, MODEL), out: join(folder, name), sparsity, method: 'o-fang', certify: false },
+    model: join(folder, MODEL),
+    out: join(folder, name),
+    sparsity,
+    method: 'o-fang',
+    certify: false,
     calibration: CALIBRATION,
   });
 
@@ -159,7 +163,8 @@ export async function evaluateIn(folder: string): Promise<void> {
     tasks: [join(folder, TASKS)],
     texts: [join(folder, PLACES.text)],
     resume: join(folder, PLACES.scores),
-    ...{ windowLength: 16, windowCount: 3 },
+    windowLength: 16,
+    windowCount: 3,
   });
   const { tasks = [], perplexity = [] } = evaluation!;
   for (const { acc, goldNll } of tasks) checkFigures({ acc, goldNll });

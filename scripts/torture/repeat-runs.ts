@@ -101,7 +101,9 @@ export function findLeaks(all: readonly Held[]): readonly string[] {
     residentBytes: MAX_RESIDENT_BYTES,
     heapBytes: MAX_HEAP_BYTES,
     // Single pending releases are no leak.
-    ...{ files: 0.5, handles: 0.5, listeners: 0.5 },
+    files: 0.5,
+    handles: 0.5,
+    listeners: 0.5,
   };
   return (Object.keys(most) as (keyof Held)[])
     .filter((name) => grew(name) > most[name])

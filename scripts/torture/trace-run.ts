@@ -32,7 +32,8 @@ export function traceDefaultRun(more: readonly string[], say: (line: string) => 
   for (const made of [home, temporary, folder, results]) mkdirSync(made);
   const env = {
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !isSetting(name))),
-    ...{ HOME: home, TMPDIR: temporary },
+    HOME: home,
+    TMPDIR: temporary,
     // strace does not see calls through io_uring.
     UV_USE_IO_URING: '0',
   };
@@ -41,7 +42,9 @@ export function traceDefaultRun(more: readonly string[], say: (line: string) => 
     const file = join(root, 'trace');
     const options = ['-f', '-y', '-qq', '-s', '4096', '-e', 'trace=%file,%network', '-e', 'signal=none', '-o', file];
     const { status, error, stderr } = spawnSync('strace', [...options, process.execPath, ...args], {
-      ...{ cwd: folder, env, encoding: 'utf8' },
+      cwd: folder,
+      env,
+      encoding: 'utf8',
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     if (error !== undefined)

@@ -70,7 +70,12 @@ function wordPieces(path: string): Omit<TokenizerSource, 'name'> {
     truncation: null,
     padding: null,
     added_tokens: special.map((content) => ({
-      ...{ id: idOf(content), content, single_word: false, lstrip: false, rstrip: false, normalized: false },
+      id: idOf(content),
+      content,
+      single_word: false,
+      lstrip: false,
+      rstrip: false,
+      normalized: false,
       special: true,
     })),
     normalizer: {
@@ -84,7 +89,10 @@ function wordPieces(path: string): Omit<TokenizerSource, 'name'> {
     post_processor: { type: 'BertProcessing', sep: ['[SEP]', idOf('[SEP]')], cls: ['[CLS]', idOf('[CLS]')] },
     decoder: { type: 'WordPiece', prefix: '##', cleanup: false },
     model: {
-      ...{ type: 'WordPiece', unk_token: '[UNK]', continuing_subword_prefix: '##', max_input_chars_per_word: 100 },
+      type: 'WordPiece',
+      unk_token: '[UNK]',
+      continuing_subword_prefix: '##',
+      max_input_chars_per_word: 100,
       vocab: Object.fromEntries(contents.map((content, id) => [content, id])),
     },
   };

@@ -16,8 +16,10 @@ const halfway: Allocation = {
     const places = modules.flatMap(({ kind, fixed }, at) => (kind === 'ffn' && fixed === undefined ? [at] : []));
     const ffns = places.map((at) => modules[at]!);
     const slots = places.map((at) => ({
-      ...{ weight: modules[at]!.parameterCount, preferred: sparsities[at]! },
-      ...{ lowest: 0, highest: highestSparsity(modules[at]!) },
+      weight: modules[at]!.parameterCount,
+      preferred: sparsities[at]!,
+      lowest: 0,
+      highest: highestSparsity(modules[at]!),
     }));
     const most = slots.reduce((sum, { weight, highest }) => sum + weight * highest, 0);
     const removed = modules.reduce(

@@ -117,7 +117,9 @@ function lowestFirst(entries: readonly StandardisedEntry[]): Candidate[] {
     const sorted = standardise(scores, entry).sort();
     const removable = sorted.subarray(0, Math.max(0, sorted.length - minimumKept));
     return Array.from(removable, (score, at) => ({
-      ...{ entry, score, parameters: parametersPerStep },
+      entry,
+      score,
+      parameters: parametersPerStep,
       share: (at + 1) / sorted.length,
     }));
   });

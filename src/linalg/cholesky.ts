@@ -173,8 +173,12 @@ export async function solveOtherHalfInPlace(lower: Float64Array, rows: Float64Ar
 }
 
 const allRows = (rows: Float64Array, { size, multiply = multiplyTransposed }: RowsSolve): SolvedSpan => ({
-  ...{ size, multiply, start: 0, end: size },
-  ...{ rowStart: 0, rowEnd: size === 0 ? 0 : rows.length / size },
+  size,
+  multiply,
+  start: 0,
+  end: size,
+  rowStart: 0,
+  rowEnd: size === 0 ? 0 : rows.length / size,
 });
 
 /** Columns of some rows, `[rowStart, rowEnd)`, from which the products of earlier columns were subtracted; rows have `size` columns. */

@@ -110,7 +110,10 @@ function replaceCopies(model: OnnxModel, pairs: readonly EqualPair[]): OnnxModel
   graph.node.unshift(
     ...transposed!.map(({ original, copy }) =>
       makeNode({
-        ...{ op: 'Transpose', name: `${copy}/Transpose`, inputs: [original], outputs: [copy] },
+        op: 'Transpose',
+        name: `${copy}/Transpose`,
+        inputs: [original],
+        outputs: [copy],
         attributes: { perm: [1, 0] },
       }),
     ),

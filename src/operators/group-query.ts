@@ -172,8 +172,17 @@ export function decomposeGroupQuery(node: NodeProto, graph: GraphProto, headSize
   const table = [OPEN, tableWidth(node.input[7], graph) ?? OPEN];
   const dims: Readonly<Record<number, readonly number[]>> = {
     0: [OPEN, OPEN, (heads + packed) * headSize],
-    ...{ 1: keys, 2: keys, 3: cache, 4: cache, 7: table, 8: table, 9: [OPEN, OPEN] },
-    ...{ 10: [OPEN, heads, OPEN, OPEN], 11: [heads], 14: [headSize], 15: [headSize] },
+    1: keys,
+    2: keys,
+    3: cache,
+    4: cache,
+    7: table,
+    8: table,
+    9: [OPEN, OPEN],
+    10: [OPEN, heads, OPEN, OPEN],
+    11: [heads],
+    14: [headSize],
+    15: [headSize],
   };
   const dataType = elementType(node, graph);
   return lowerNode(node, lowerGroupQuery, (slot) => ({ dims: dims[slot]!, dataType: slot === 9 ? INT64 : dataType }));

@@ -23,10 +23,24 @@ import { SLICES } from './slice.js';
 
 /** All known operators by name, with the domain as prefix unless it is ONNX's default. A new one is a row in its family's file. */
 export const OPERATORS: Family = {
-  ...{ ...ELEMENTWISE, ...ACTIVATIONS, ...REDUCTIONS, ...NORMALISATION, ...RESIDUAL_NORMS },
-  ...{ ...LINEAR, ...QUANTISED, ...RESHAPES, ...CONCATS, ...SLICES },
-  ...{ ...GATHERS, ...SHAPES, ...ROTARY, ...ATTENTION, ...GROUP_QUERY },
-  ...{ ...MIXERS, ...LINEAR_ATTENTION, ...EXPERTS },
+  ...ELEMENTWISE,
+  ...ACTIVATIONS,
+  ...REDUCTIONS,
+  ...NORMALISATION,
+  ...RESIDUAL_NORMS,
+  ...LINEAR,
+  ...QUANTISED,
+  ...RESHAPES,
+  ...CONCATS,
+  ...SLICES,
+  ...GATHERS,
+  ...SHAPES,
+  ...ROTARY,
+  ...ATTENTION,
+  ...GROUP_QUERY,
+  ...MIXERS,
+  ...LINEAR_ATTENTION,
+  ...EXPERTS,
 };
 
 /** The row of a node's operator; undefined where there is none. */

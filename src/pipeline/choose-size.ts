@@ -244,7 +244,9 @@ export function prepareSizes(context: JobContext, input: SizeInput, measured: Me
       withStore: (action) => withScratchWeights(context.platform, action),
     });
     return createSizeSearch({
-      ...{ problem, bytesOf, measure },
+      problem,
+      bytesOf,
+      measure,
       bits: shrink.dtypes.map(bitsOf),
       journal: job.journal,
       onDraft: (done, total) => context.onProgress?.({ stage: 'candidates', done, total }),
@@ -317,7 +319,13 @@ async function prepareProblem(
   const bits = shrink.dtypes.map(bitsOf);
   const { model, analysed, options } = job;
   const sized = sizeProblemOf({
-    ...{ model, analysed, options, modules, dense, form, bits },
+    model,
+    analysed,
+    options,
+    modules,
+    dense,
+    form,
+    bits,
     cachedBytes: shrink.contextLength === undefined ? 0 : shrink.contextLength * cacheElementBytes(input),
     windowLength,
   });
@@ -347,7 +355,9 @@ function countMixture(
       folder,
       job: {
         ...job,
-        ...{ store: storeInMemory, windows: [], journal: undefined },
+        store: storeInMemory,
+        windows: [],
+        journal: undefined,
         options: { ...options, onProgress: undefined },
       },
       outcome: { model, ...change, dense: { functional: new Map() }, timings: [], remarks: [] },

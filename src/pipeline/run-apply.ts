@@ -44,7 +44,9 @@ export function runApply(platform: Platform, request: ApplyRequest): Promise<App
   const { files } = platform;
   const place = resolvePair(files, 'recipe', request.recipe);
   return runResumable<OpenedRecipe, void, WrittenModel, AppliedRecipe>(platform, {
-    ...{ call: undefined, request: { ...request, resume: force !== true }, output: out },
+    call: undefined,
+    request: { ...request, resume: force !== true },
+    output: out,
     async open(context, stages) {
       const pair = await openPair(platform, place, { check: checkRecipe, signal: context.signal });
       context.onEnd(pair.close);

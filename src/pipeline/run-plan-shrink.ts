@@ -143,7 +143,9 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
       stages: cost,
       ms: cost.reduce((sum, { ms }) => sum + ms, 0),
       memoryBytes: estimateMemory({
-        ...{ analysed, options, quantisation },
+        analysed,
+        options,
+        quantisation,
         entireModelBytes: await entireModelBytes(engine, folder),
       }),
       scratchBytes,

@@ -175,7 +175,9 @@ async function inspect(
     windowLength,
     scratchBytes,
     memoryBytes: estimateMemory({
-      ...{ analysed, options, quantisation },
+      analysed,
+      options,
+      quantisation,
       ...(opensModel && { entireModelBytes: await entireModelBytes(engine, folder) }),
     }),
     size: modelSize(analysed),

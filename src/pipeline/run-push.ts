@@ -91,7 +91,9 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
   const page = new Blob([card]);
   const overall = createOverallProgress(() => performance.now());
   const commit = await uploadFiles({
-    ...{ repo, branch: request.branch ?? 'main', store: hub },
+    repo,
+    branch: request.branch ?? 'main',
+    store: hub,
     files: [...contents, ...reports, { path: CARD, byteLength: page.size, content: page }],
     title: request.message ?? 'Upload a model made smaller by fang-prune',
     onProgress: request.onProgress && ((progress) => request.onProgress?.(overall.add(progress))),

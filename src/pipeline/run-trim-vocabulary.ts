@@ -63,7 +63,9 @@ export async function runTrimVocabulary(
   if (out === undefined && !dryRun) throw refusal('out', 'is missing; expected a folder, or dryRun');
   const output = dryRun ? undefined : out;
   return runResumable<OpenedModels, TrimmingPlan, TrimmedResult, TrimmedVocabulary>(platform, {
-    ...{ call: 'trimVocabulary', request, output },
+    call: 'trimVocabulary',
+    request,
+    output,
     open: async (context, stages) => ({ folders: [await stages.open.run(context, { model, embeddings, offline })] }),
     prepare: (context, { folders: [folder] }) => planTrimming(context, folder!, request),
     keyValues({ chosen }) {

@@ -16,7 +16,9 @@ export function windowOptions(
   const leadingTokens = findLeadingTokens(tokenizer);
   const contexts = folders.flatMap((folder) => contextLength(folder) ?? []);
   return {
-    ...{ windowLength, stride, windowCount },
+    windowLength,
+    stride,
+    windowCount,
     ...(leadingTokens.length > 0 && { leadingTokens }),
     ...(contexts.length > 0 && { contextLength: Math.min(...contexts) }),
   };

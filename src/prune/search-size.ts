@@ -169,7 +169,9 @@ async function chooseFor(search: OpenedSearch, targetBytes: number): Promise<rea
   const add = async (kind: SizeCandidate['kind'], fitted: FittedMixture, predicted?: number) => {
     const known = findSame(measured, fitted.mixture);
     const candidate = known ?? {
-      ...{ kind, ...fitted, predicted },
+      kind,
+      ...fitted,
+      predicted,
       cost: await drafts.measure(fitted.mixture),
     };
     if (known === undefined) measured.push(candidate);

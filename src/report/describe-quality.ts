@@ -13,7 +13,11 @@ const NAMES: Readonly<Record<QualityReport['from'], string>> = {
 export function qualityPerplexity({ from, perplexity, protocol }: QualityReport): MetricReport {
   const { dense, pruned, changeInterval } = perplexity;
   return {
-    ...{ kind: 'perplexity', name: NAMES[from], dense, pruned, better: 'lower' },
+    kind: 'perplexity',
+    name: NAMES[from],
+    dense,
+    pruned,
+    better: 'lower',
     ...(changeInterval && { changeInterval }),
     protocol,
   };
@@ -26,11 +30,20 @@ export function qualityMetrics(quality: QualityReport): readonly MetricReport[] 
   return [
     qualityPerplexity(quality),
     {
-      ...{ kind: 'other', name: `divergence (KL), ${NAMES[from]}`, dense: 0, pruned: divergence.mean },
-      ...{ unit: 'nats', better: 'lower', protocol },
+      kind: 'other',
+      name: `divergence (KL), ${NAMES[from]}`,
+      dense: 0,
+      pruned: divergence.mean,
+      unit: 'nats',
+      better: 'lower',
+      protocol,
     },
     {
-      ...{ kind: 'accuracy', name: `same first choice, ${NAMES[from]}`, dense: 1, pruned: mean, better: 'higher' },
+      kind: 'accuracy',
+      name: `same first choice, ${NAMES[from]}`,
+      dense: 1,
+      pruned: mean,
+      better: 'higher',
       ...(interval && { changeInterval: [interval[0] - 1, interval[1] - 1] as const }),
       protocol,
     },

@@ -178,7 +178,10 @@ function describeMixture(
     typicalCount: countTypical(routing.contexts),
   };
   return {
-    ...{ index, block, kind, neurons: order?.neurons !== undefined },
+    index,
+    block,
+    kind,
+    neurons: order?.neurons !== undefined,
     ...(order === undefined && { ordered: false }),
     ...(contexts && { contexts }),
   };

@@ -29,23 +29,17 @@ export async function uploadFiles({ repo, branch, store, files, title, onProgres
   const sent = new Map<string, number>();
   const sizes = new Map(files.map(({ path, byteLength }) => [path, byteLength]));
   const report = (detail: string) =>
-    onProgress?.({
-      stage: 'upload',
-      done: Math.round(sum(sent.values())),
-      total,
-      detail,
-    });
+    onProgress?.({ stage: 'upload', done: Math.round(sum(sent.values())), total, detail });
   report(repo);
   const steps = commitIter({
-    ...{
-      repo,
-      branch,
-      title,
-      hubUrl: settings.endpoint,
-      fetch: createHubFetch(settings, { about: repo, signal, onWait: report }),
-    },
+    repo,
+    branch,
+    title,
+    hubUrl: settings.endpoint,
+    fetch: createHubFetch(settings, { about: repo, signal, onWait: report }),
     operations: files.map(({ path, content }) => ({
-      ...{ operation: 'addOrUpdate' as const, path },
+      operation: 'addOrUpdate' as const,
+      path,
       content: content as Blob | URL,
     })),
     ...(signal && { abortSignal: signal }),

@@ -36,7 +36,10 @@ const packed = (g: GraphBuilder, x: string) =>
       ...[g.codes([EXPERTS, NEURONS]), g.codes([EXPERTS, HIDDEN / 2])],
     ],
     {
-      ...{ k: 2, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1 },
+      k: 2,
+      normalize_routing_weights: 1,
+      activation_type: 'swiglu',
+      swiglu_fusion: 1,
       expert_weight_bits: 4,
     },
     'com.microsoft',

@@ -108,7 +108,9 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
         costs: new Float64Array(8).fill(0.2),
       });
       const attention = modulesOf((block) => ({
-        ...{ ...heads, parameterCount: 4000, order: order(block) },
+        ...heads,
+        parameterCount: 4000,
+        order: order(block),
         ...(block % 2 === 0 && { keyValueSource: MEASURES.length }),
       }));
       const modules = [...modulesOf(), ...attention];
@@ -178,7 +180,10 @@ describe('spreadByMeasure', () => {
     const { blockChange, sparsities } = JSON.parse(readFileSync('test/fixtures/golden-allocation.json', 'utf8'));
     const [module] = modulesOf();
     const modules = blockChange.map((change: number, block: number) => ({
-      ...{ ...module, block, parameterCount: 7, blockChange: change },
+      ...module,
+      block,
+      parameterCount: 7,
+      blockChange: change,
     }));
     const found = ALLOCATIONS.adaptive.allocate(problemOf(0.3, modules));
     sparsities.forEach((value: number, at: number) => {

@@ -2,8 +2,15 @@ import type { ModuleMeasures } from '../../src/allocation/allocation.js';
 import { evenHeadGroups, freeHeadGroups } from '../../src/allocation/even-head-groups.js';
 
 const module = (block: number, given: Partial<ModuleMeasures> = {}): ModuleMeasures => ({
-  ...{ block, kind: 'attention', parameterCount: 40, unitCount: 4, stepCount: 4, parametersPerStep: 10 },
-  ...{ minimumKept: 1, multiple: 1, ...given },
+  block,
+  kind: 'attention',
+  parameterCount: 40,
+  unitCount: 4,
+  stepCount: 4,
+  parametersPerStep: 10,
+  minimumKept: 1,
+  multiple: 1,
+  ...given,
 });
 
 const modules = [

@@ -14,7 +14,9 @@ const WORDS = {
   model: {
     type: 'BPE',
     vocab: {
-      ...{ '<s>': 0, '<p>': 1, '</s>': 2 },
+      '<s>': 0,
+      '<p>': 1,
+      '</s>': 2,
       ...Object.fromEntries(Array.from('abcdefghijklmnopqrstuvwxyz', (letter, at) => [letter, at + 3])),
     },
     merges: [],

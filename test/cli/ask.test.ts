@@ -37,7 +37,10 @@ it('prints the command of the answers, and runs it', async () => {
     [
       'prune',
       expect.objectContaining({
-        ...{ model: 'my model', sparsity: 0.3, out: 'out', heal: true },
+        model: 'my model',
+        sparsity: 0.3,
+        out: 'out',
+        heal: true,
         calibration: { source: { file: 'texts.jsonl' } },
       }),
     ],

@@ -13,9 +13,15 @@ it('passes its flags to the API, and prints a table with a recommendation', asyn
     [
       'choose',
       {
-        ...{ model: 'dense', out: 'sizes', text: 'mine.txt', test: 'other.txt', targetSize: ['60MB', '80MB'] },
-        ...{ mostLoss: 0.03, keepLanguages: ['en'] },
-        ...{ onProgress: expect.any(Function), signal: expect.any(AbortSignal) },
+        model: 'dense',
+        out: 'sizes',
+        text: 'mine.txt',
+        test: 'other.txt',
+        targetSize: ['60MB', '80MB'],
+        mostLoss: 0.03,
+        keepLanguages: ['en'],
+        onProgress: expect.any(Function),
+        signal: expect.any(AbortSignal),
       },
     ],
   ]);

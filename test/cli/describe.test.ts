@@ -19,7 +19,10 @@ describe('describe', () => {
   it('prints the number of experts, and their bytes', () => {
     const module = {
       ...({ kind: 'experts', description: 'mixture of experts, 2 of 4 a token', parameters: 75_000 } as const),
-      ...{ experts: 4, expertsPerToken: 2, neurons: 96, bytes: 51_200 },
+      experts: 4,
+      expertsPerToken: 2,
+      neurons: 96,
+      bytes: 51_200,
     };
     const text = formatDescription(
       { ...MODEL_DESCRIPTION, blocks: [{ index: 0, modules: [module] }] },

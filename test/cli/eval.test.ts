@@ -78,11 +78,20 @@ describe('eval', () => {
   it('prints no standard error of a single item', async () => {
     const evaluateModels: CliApi['evaluateModels'] = async ({ models }) =>
       models.map((model) => ({
-        ...{ model, perplexity: [], divergence: [] },
+        model,
+        perplexity: [],
+        divergence: [],
         tasks: [
           {
-            ...{ file: 'one.jsonl', taskSha256: 'ab', kind: 'last-word', itemCount: 1, answers: [] },
-            ...{ acc: 1, accStderr: Number.NaN, goldNll: 0.5, perplexity: Math.exp(0.5) },
+            file: 'one.jsonl',
+            taskSha256: 'ab',
+            kind: 'last-word',
+            itemCount: 1,
+            answers: [],
+            acc: 1,
+            accStderr: Number.NaN,
+            goldNll: 0.5,
+            perplexity: Math.exp(0.5),
           } as never,
         ],
       }));
@@ -96,7 +105,11 @@ describe('eval', () => {
         model,
         perplexity: [
           {
-            ...{ text: 'a.txt', perplexity: 20, negativeLogLikelihood: 3, tokenCount: 400, windowCount: 4 },
+            text: 'a.txt',
+            perplexity: 20,
+            negativeLogLikelihood: 3,
+            tokenCount: 400,
+            windowCount: 4,
             windows: [3, 4, 2, 3].map((loss, index) => ({
               nll: 100 * (loss + at * (0.1 + index / 50)),
               tokenCount: 100,

@@ -3,8 +3,16 @@ import type { HealingReport } from '../../src/healing/heal-model.js';
 
 it('states for each dtype what healing after rounding changed', () => {
   const healing: HealingReport = {
-    ...{ windowCount: 64, heldOutCount: 4, windowLength: 512, trained: 'all' as const, trainedCount: 10 },
-    ...{ windowsPerStep: 4, passCount: 1, learningRate: 5e-4, halvings: 0, keptStep: 16 },
+    windowCount: 64,
+    heldOutCount: 4,
+    windowLength: 512,
+    trained: 'all' as const,
+    trainedCount: 10,
+    windowsPerStep: 4,
+    passCount: 1,
+    learningRate: 5e-4,
+    halvings: 0,
+    keptStep: 16,
     divergence: { before: 1.734, after: 1.259 },
     curve: [
       { step: 0, heldOut: 1.734 },

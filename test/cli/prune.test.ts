@@ -269,7 +269,11 @@ describe('a ladder', () => {
   it('has no mean of perplexities with different window lengths', () => {
     const protocol = { tokensSha256: 'ab', stride: 1, windowCount: 1, tokenCount: 1 };
     const metrics = [512, 64].map((windowLength) => ({
-      ...{ kind: 'perplexity' as const, name: `${windowLength}.txt`, dense: 4, pruned: 6, better: 'lower' as const },
+      kind: 'perplexity' as const,
+      name: `${windowLength}.txt`,
+      dense: 4,
+      pruned: 6,
+      better: 'lower' as const,
       protocol: { ...protocol, windowLength },
     }));
     const out = formatLadder({ reports: [{ ...PRUNE_REPORT, metrics }] }, createColors(false));

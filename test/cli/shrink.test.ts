@@ -8,9 +8,16 @@ it('passes its flags to the API, and prints all candidates', async () => {
     [
       'shrink',
       {
-        ...{ model: 'dense', out: 'small', targetSize: '60MB', text: 'mine.txt', allow: ['neurons', 'bits'] },
-        ...{ dtypes: ['q8', 'q4'], heal: true, certify: false },
-        ...{ onProgress: expect.any(Function), signal: expect.any(AbortSignal) },
+        model: 'dense',
+        out: 'small',
+        targetSize: '60MB',
+        text: 'mine.txt',
+        allow: ['neurons', 'bits'],
+        dtypes: ['q8', 'q4'],
+        heal: true,
+        certify: false,
+        onProgress: expect.any(Function),
+        signal: expect.any(AbortSignal),
       },
     ],
   ]);

@@ -8,9 +8,14 @@ it('passes its flags to the API, and prints what was trimmed', async () => {
     [
       'trimVocabulary',
       {
-        ...{ model: 'dense', out: 'small', keepLanguages: ['en', 'de'], vocabularySize: 1500 },
-        ...{ texts: ['a.txt', 'b.txt'], certify: false },
-        ...{ onProgress: expect.any(Function), signal: expect.any(AbortSignal) },
+        model: 'dense',
+        out: 'small',
+        keepLanguages: ['en', 'de'],
+        vocabularySize: 1500,
+        texts: ['a.txt', 'b.txt'],
+        certify: false,
+        onProgress: expect.any(Function),
+        signal: expect.any(AbortSignal),
       },
     ],
   ]);

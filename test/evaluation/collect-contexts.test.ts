@@ -58,7 +58,10 @@ it.each([
   );
   const { contextOfToken } = await collectContexts({
     ...(await loadTinyLlama(buildDecoder({ ffn }))),
-    ...{ engine: testEngine, windows, contextCount: 2, block: 0 },
+    engine: testEngine,
+    windows,
+    contextCount: 2,
+    block: 0,
   });
   const tokens = windows.flatMap((window) => [...window]);
   const isFirst = tokens.map((token) => token === first);

@@ -25,7 +25,11 @@ function memoryStore(saved: readonly Int32Array[] = []) {
 describe('generateCalibration', () => {
   it('draws every token from the whole distribution of the model', async () => {
     const { windows } = await generateCalibration(bigram(), {
-      ...{ ...shape, windowCount: 32, windowLength: 257, documentLength: 257, seed: 11 },
+      ...shape,
+      windowCount: 32,
+      windowLength: 257,
+      documentLength: 257,
+      seed: 11,
     });
     for (const [from, logits] of LOGITS.entries()) {
       const counts = [0, 0, 0, 0];

@@ -44,7 +44,8 @@ describe('measureDivergence', () => {
     const known = new Map([5, 6].map((index) => [index, { index, divergence: 9, agreementCount: 0, tokenCount: 3 }]));
     const done: string[] = [];
     const options = {
-      ...{ windowLength: 3, log: { known, add: async () => undefined } },
+      windowLength: 3,
+      log: { known, add: async () => undefined },
       onProgress: (step: { done: number; total: number }) => done.push(`${step.done}/${step.total}`),
     };
     const { klDivergence } = await compare(coin(0.8), coin(0.6), options);

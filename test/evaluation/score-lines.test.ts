@@ -8,8 +8,13 @@ import {
 } from '../../src/evaluation/score-lines.js';
 
 const run = (given: Partial<ScoredRun> = {}): ScoredRun => ({
-  ...{ model: 'dense', source: 'Prüfung.txt', kind: 'perplexity', modelSha256: 'ab', sourceSha256: 'cd' },
-  ...{ protocol: { windowLength: 8 }, ...given },
+  model: 'dense',
+  source: 'Prüfung.txt',
+  kind: 'perplexity',
+  modelSha256: 'ab',
+  sourceSha256: 'cd',
+  protocol: { windowLength: 8 },
+  ...given,
 });
 
 it('begins again after a first line that was interrupted, and refuses other text', () => {

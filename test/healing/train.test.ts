@@ -19,7 +19,9 @@ const nothing = (): Tensor => ({ type: 'float32', dims: [1], data: new Float32Ar
 /** A block with two weights of 1, which has the same gradient at every step. */
 const blockOf = (gradient: readonly number[]) => ({
   weight: {
-    ...{ name: 'weight', count: 2, spans: [0] },
+    name: 'weight',
+    count: 2,
+    spans: [0],
     handle: floatsHandle({ dataType: 1, dims: [2] }, Float32Array.of(1, 1)),
   },
   student: {
@@ -62,16 +64,28 @@ async function trainBy(
         cotangent: nothing(),
       }),
     },
-    ...{ inputs: store, targets: store, archive: store, cotangents: store, gradients: createMemoryStore() },
+    inputs: store,
+    targets: store,
+    archive: store,
+    cotangents: store,
+    gradients: createMemoryStore(),
     steps: stepsOf(8),
-    ...{ passCount: 1, heldOut: [HELD_OUT], scoreEvery: 2, learningRate: 1e-3, lossBlocks: 1 },
+    passCount: 1,
+    heldOut: [HELD_OUT],
+    scoreEvery: 2,
+    learningRate: 1e-3,
+    lossBlocks: 1,
     ...more,
   };
   const facts = await train(training as unknown as Training, from);
   const read = async (store: typeof stores.best.weights) => [...((await store.get(0)).data as Float32Array)];
   return {
-    ...{ facts, ...facts, scores: facts.curve.flatMap(({ heldOut }) => heldOut ?? []), remaining },
-    ...{ weights: await read(stores.best.weights), means: await read(stores.best.first) },
+    facts,
+    ...facts,
+    scores: facts.curve.flatMap(({ heldOut }) => heldOut ?? []),
+    remaining,
+    weights: await read(stores.best.weights),
+    means: await read(stores.best.first),
   };
 }
 

@@ -4,8 +4,11 @@ import { EXPERT_SCORES, type ExpertStatistics } from '../../src/importance/exper
 const given = (tokens: readonly number[], costs: readonly number[]): ExpertStatistics => {
   const sums = new Float64Array(tokens.length);
   return {
-    ...{ gatedNorms: sums, norms: sums, squares: sums },
-    ...{ tokens: Float64Array.from(tokens), costs: Float64Array.from(costs) },
+    gatedNorms: sums,
+    norms: sums,
+    squares: sums,
+    tokens: Float64Array.from(tokens),
+    costs: Float64Array.from(costs),
   };
 };
 

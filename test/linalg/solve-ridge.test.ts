@@ -6,7 +6,11 @@ const random = createRandom(3);
 const draw = (length: number) => Float64Array.from({ length }, () => drawNormal(random));
 
 const problemOf = (width: number, sampleCount: number): RidgeProblem => ({
-  ...{ width, sampleCount, size: 3, dampening: 0.1, multiply: multiplyTransposed },
+  width,
+  sampleCount,
+  size: 3,
+  dampening: 0.1,
+  multiply: multiplyTransposed,
   features: draw(width * sampleCount),
   targets: draw(3 * sampleCount),
 });

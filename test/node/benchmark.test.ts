@@ -78,7 +78,11 @@ describe('benchmark', () => {
   it('rejects with what the promise of an async listener rejects with', async () => {
     const error = new Error('the log is full');
     const measuring = benchmark({
-      ...{ models: [FUSED_LLAMA], promptLength: 4, newTokens: 1, rounds: 2, probe: false },
+      models: [FUSED_LLAMA],
+      promptLength: 4,
+      newTokens: 1,
+      rounds: 2,
+      probe: false,
       onProgress: (() => Promise.reject(error)) as () => void,
     });
     await expect(measuring).rejects.toBe(error);

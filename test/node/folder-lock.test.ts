@@ -69,8 +69,12 @@ describe('a lock of a worker thread', () => {
   async function holdInThread(): Promise<Worker> {
     const { build } = await import('esbuild');
     const { outputFiles } = await build({
-      ...{ entryPoints: ['src/node/folder-lock.ts'], bundle: true, write: false },
-      ...{ platform: 'node', format: 'cjs', target: 'node20' },
+      entryPoints: ['src/node/folder-lock.ts'],
+      bundle: true,
+      write: false,
+      platform: 'node',
+      format: 'cjs',
+      target: 'node20',
     });
     const code = `${outputFiles[0]!.text}
       const { parentPort, workerData } = require('node:worker_threads');

@@ -5,7 +5,9 @@ import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 function handleOf(bytes: Uint8Array<ArrayBuffer>, dataType: number): TensorHandle {
   const size = bytes.length / 40;
   return {
-    ...{ dataType, dims: [40], byteLength: bytes.length },
+    dataType,
+    dims: [40],
+    byteLength: bytes.length,
     async read({ offset, length } = { offset: 0, length: bytes.length }) {
       expect([offset % size, length % size]).toEqual([0, 0]);
       return bytes.slice(offset, offset + length);

@@ -3,14 +3,21 @@ import { neuronAxes } from '../../src/operators/experts.js';
 
 /** Two experts of 64 neurons and 32 channels, packed in 4 bits with a scale for every 16 weights. */
 const DIMS: Readonly<Record<string, readonly number[]>> = {
-  ...{ first: [2, 128, 16], firstScales: [2, 128, 2], firstBias: [2, 128], firstPoints: [2, 128, 1] },
-  ...{ second: [2, 32, 32], secondScales: [2, 32, 4], secondPoints: [2, 32, 2] },
+  first: [2, 128, 16],
+  firstScales: [2, 128, 2],
+  firstBias: [2, 128],
+  firstPoints: [2, 128, 1],
+  second: [2, 32, 32],
+  secondScales: [2, 32, 4],
+  secondPoints: [2, 32, 2],
 };
 
 const axesOf = (second: readonly [scales: string, points: string], attributes = {}) =>
   neuronAxes(
     makeNode({
-      ...{ op: 'QMoE', domain: 'com.microsoft', outputs: ['y'] },
+      op: 'QMoE',
+      domain: 'com.microsoft',
+      outputs: ['y'],
       inputs: [
         ...['x', 'scores', 'first', 'firstScales', 'firstBias', 'second', second[0], '', '', '', ''],
         ...['firstPoints', second[1]],

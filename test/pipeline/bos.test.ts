@@ -33,7 +33,12 @@ async function modelWithBos(layout: 'onnx' | 'genai'): Promise<string> {
 const SHAPE = { windowCount: 2, windowLength: 24 };
 const pruneWith = (model: string, out: string, changes: { readonly bos?: boolean } = {}) =>
   prune({
-    ...{ model, out: at(out), sparsity: 0.2, modules: 'ffn', method: 'wanda', certify: false },
+    model,
+    out: at(out),
+    sparsity: 0.2,
+    modules: 'ffn',
+    method: 'wanda',
+    certify: false,
     calibration: { ...SHAPE, generate: { share: 0.5, documentLength: 12 } },
     evaluation: { texts: [PYTHON], ...SHAPE },
     ...changes,
@@ -56,8 +61,16 @@ it('reads generated windows with another start token again, and refuses them if 
   const generate = { share: 1, documentLength: 12, startToken: 5, file: at('windows.jsonl') };
   const run = (changes: { readonly bos?: boolean } = {}) =>
     prune({
-      ...{ model, out: at('out'), dryRun: true, sparsity: 0.2, modules: 'ffn', method: 'wanda' },
-      ...{ calibration: { ...SHAPE, generate }, certify: false, evaluation: false, ...changes },
+      model,
+      out: at('out'),
+      dryRun: true,
+      sparsity: 0.2,
+      modules: 'ffn',
+      method: 'wanda',
+      calibration: { ...SHAPE, generate },
+      certify: false,
+      evaluation: false,
+      ...changes,
     });
   const { calibration } = await run();
   const [, window] = (await readFile(generate.file, 'utf8')).trim().split('\n');

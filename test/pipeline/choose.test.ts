@@ -20,8 +20,16 @@ it('writes q8, q4 and a target size with a trimmed vocabulary, and measures all'
   );
   const steps: Progress[] = [];
   const request = {
-    ...{ model, out: at('sizes'), text: at('mine.txt'), test: at('other.txt'), calibration, certify: false },
-    ...{ targetSize: '700KB', allow: ['bits'] as const, keepLanguages: ['en'], mostLoss: '90%' as const },
+    model,
+    out: at('sizes'),
+    text: at('mine.txt'),
+    test: at('other.txt'),
+    calibration,
+    certify: false,
+    targetSize: '700KB',
+    allow: ['bits'] as const,
+    keepLanguages: ['en'],
+    mostLoss: '90%' as const,
     onProgress: (step: Progress) => steps.push(step),
   };
   const { models, recommended, promptLength } = await choose(request);
@@ -53,10 +61,15 @@ it('writes q8, q4 and a target size with a trimmed vocabulary, and measures all'
 
 /** A tokenizer with one token for each of the words `w1 w2 ...`. */
 const wordTokenizer = (wordCount: number) => ({
-  ...{ version: '1.0', added_tokens: [], normalizer: null, post_processor: null, decoder: null },
+  version: '1.0',
+  added_tokens: [],
+  normalizer: null,
+  post_processor: null,
+  decoder: null,
   pre_tokenizer: { type: 'WhitespaceSplit' },
   model: {
-    ...{ type: 'WordLevel', unk_token: 'w0' },
+    type: 'WordLevel',
+    unk_token: 'w0',
     vocab: Object.fromEntries(Array.from({ length: wordCount }, (_, word) => [`w${word}`, word])),
   },
 });
@@ -78,7 +91,11 @@ it('has sizes by bits alone for a model in which nothing can be pruned', async (
   // Eight bits need no calibration, but the text calibrates q4.
   const eightBits = { allow: ['bits'] as const, dtypes: ['q8'] as const, targetSize: q8!.bytes };
   const { models: sized } = await choose({
-    ...{ model: at('in'), out: at('eight'), text: at('mine.txt'), calibration, ...eightBits },
+    model: at('in'),
+    out: at('eight'),
+    text: at('mine.txt'),
+    calibration,
+    ...eightBits,
   });
   expect(sized.map(({ bytes }) => bytes)).toEqual([...models.slice(0, 3).map(({ bytes }) => bytes), q8!.bytes]);
 }, 240_000);
@@ -140,7 +157,12 @@ it('stops when it is aborted', async () => {
 
 it('recommends the smallest model within mostLoss, or else the one that loses least', () => {
   const model = (name: string, bytes: number, bitsPerByte: number): MeasuredChoice => ({
-    ...{ name, model: name, bytes, bitsPerByte, tokensPerSecond: 1, firstTokenMs: 1 },
+    name,
+    model: name,
+    bytes,
+    bitsPerByte,
+    tokensPerSecond: 1,
+    firstTokenMs: 1,
   });
   const models = [model('dense', 9, 1), model('q8', 5, 1.1), model('q4', 3, 1.2)];
   expect(recommend(models, 0.02).name).toBe('q8');

@@ -85,7 +85,12 @@ it('refuses texts that were measured differently, and names them', () => {
 
 it('reads perplexities from files of scores, with defaults for missing settings', async () => {
   const run = (model: string, protocol: object) => ({
-    ...{ model, source: 't.txt', kind: 'perplexity', modelSha256: model, sourceSha256: 't.txt', protocol },
+    model,
+    source: 't.txt',
+    kind: 'perplexity',
+    modelSha256: model,
+    sourceSha256: 't.txt',
+    protocol,
   });
   const scores = [31, 31, 31].flatMap((tokenCount, index) =>
     [0, 1].map((of) => ({ run: of, index, nll: tokenCount * (2 + index / 5 + of), tokenCount })),

@@ -80,8 +80,12 @@ function llamaSize({ blocks, hidden, keys, neurons, vocabulary, tied }: LlamaSha
   const blockParameters = blocks * (mixing + feeding);
   const headParameters = vocabulary * hidden;
   return {
-    ...{ blockCount: blocks, segmentCount: 2 * blocks, vocabularySize: vocabulary },
-    ...{ blockParameters, headParameters, ffnParameters: blocks * feeding },
+    blockCount: blocks,
+    segmentCount: 2 * blocks,
+    vocabularySize: vocabulary,
+    blockParameters,
+    headParameters,
+    ffnParameters: blocks * feeding,
     megabytes: (4 * (blockParameters + (tied ? 1 : 2) * headParameters)) / 1e6,
     modules: Array.from({ length: blocks }, () => [
       { ...attention, parameters: mixing },
@@ -119,9 +123,14 @@ it.each(Object.entries(MEASURED))('estimates the CPU time of a run within a fact
   const checks = !name.endsWith('*');
   const steps = estimateCost({
     ...resolveRequest({ model: 'llama', sparsity: [0.3], method, calibration, dryRun: true }),
-    ...{ windowLength, speed, size: llamaSize(shape), resultCount: 1 },
+    windowLength,
+    speed,
+    size: llamaSize(shape),
+    resultCount: 1,
     evaluated: { modelCount: 0, tokenCount: 0, newTokens: 0 },
-    ...{ certifies: checks, measuresQuality: checks, quotes: checks },
+    certifies: checks,
+    measuresQuality: checks,
+    quotes: checks,
   });
   const expected = steps.reduce((sum, { ms }) => sum + ms, 0) / 1000;
   expect(expected).toBeGreaterThan(seconds / 1.5);
@@ -145,9 +154,14 @@ it('estimates backward passes over as many tokens as the curvature of wide outpu
     const calibration = { windowCount };
     const steps = estimateCost({
       ...resolveRequest({ model: 'llama', sparsity: [0.3], method: 'auto', calibration, dryRun: true }),
-      ...{ windowLength: 512, size: llamaSize(shape), resultCount: 1, speed: { graphs: 1, script: 1 } },
+      windowLength: 512,
+      size: llamaSize(shape),
+      resultCount: 1,
+      speed: { graphs: 1, script: 1 },
       evaluated: { modelCount: 0, tokenCount: 0, newTokens: 0 },
-      ...{ certifies: false, measuresQuality: false, quotes: false },
+      certifies: false,
+      measuresQuality: false,
+      quotes: false,
     });
     return steps.find(({ stage }) => stage === 'gradients')!.ms;
   };
@@ -161,9 +175,14 @@ it('estimates coordinate descent in two bits: 15 s measured for SmolLM2-135M, wi
   const rounding = (dtype: 'q2' | 'q4') => {
     const steps = estimateCost({
       ...resolveRequest({ model: 'llama', sparsity: [0], dtype, dryRun: true }),
-      ...{ windowLength: 512, size: llamaSize(SMOL), resultCount: 1, speed: { graphs: 0.303, script: 0.606 } },
+      windowLength: 512,
+      size: llamaSize(SMOL),
+      resultCount: 1,
+      speed: { graphs: 0.303, script: 0.606 },
       evaluated: { modelCount: 0, tokenCount: 0, newTokens: 0 },
-      ...{ certifies: false, measuresQuality: false, quotes: false },
+      certifies: false,
+      measuresQuality: false,
+      quotes: false,
     });
     return steps.find(({ stage }) => stage === 'quantise')!.ms;
   };

@@ -133,7 +133,10 @@ it.each([
   ['auto', 5.6e9],
 ])('estimates the memory of %s with its backward pass', async (method, measured) => {
   const { options, quantisation } = resolveRequest({
-    ...{ model: 'large', sparsity: [0.3], modules: 'ffn', dryRun: true },
+    model: 'large',
+    sparsity: [0.3],
+    modules: 'ffn',
+    dryRun: true,
     method,
   });
   const expected = estimateMemory({ analysed: await wideLlama(), options, quantisation });

@@ -20,7 +20,11 @@ const MODEL = 'test/fixtures/exporters/llama-genai018-fp32';
 const source = { tokens: Array.from({ length: 64 }, (_, token) => token) };
 const requestFor = (out: string) => ({
   model: MODEL,
-  ...{ out, sparsity: 0.3, method: 'o-fang', certify: false, evaluation: false },
+  out,
+  sparsity: 0.3,
+  method: 'o-fang',
+  certify: false,
+  evaluation: false,
   calibration: { windowCount: 2, windowLength: 16, source },
 });
 

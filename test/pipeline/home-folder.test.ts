@@ -55,7 +55,13 @@ async function check(out: string): Promise<readonly string[]> {
 it('is not copied into any result, nor are paths of the machine', async () => {
   const model = await writeHome();
   const pruned = await runPrune(nodePlatform, {
-    ...{ ...short, model, out: at('pruned'), recipe: at('recipe'), sparsity: 0.5, method: 'magnitude', modules: 'ffn' },
+    ...short,
+    model,
+    out: at('pruned'),
+    recipe: at('recipe'),
+    sparsity: 0.5,
+    method: 'magnitude',
+    modules: 'ffn',
   });
   expect(pruned).toMatchObject({ model, out: at('pruned'), sideFiles: { copied: ['LICENSE', 'merges.txt'] } });
   const { left = [], leftCount } = pruned.sideFiles!;

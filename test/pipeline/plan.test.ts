@@ -20,7 +20,10 @@ it('estimates widths, parameters, bytes and time of a run, and writes no files',
   expect(await readdir(folder)).toEqual([]);
   const run = await prune({ ...request, dryRun: true, report: false });
   const widths = run.modules.map(({ block, kind, unitsBefore, unitsAfter }) => ({
-    ...{ block, kind, unitsBefore, unitsAfter },
+    block,
+    kind,
+    unitsBefore,
+    unitsAfter,
   }));
   expect(results).toEqual([{ sparsity: run.sparsity, parameters: run.parameters, bytes: run.bytes, widths }]);
   expect(calibration).toBeUndefined();

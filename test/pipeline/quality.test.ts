@@ -70,7 +70,8 @@ it('is measured on unseen windows of the calibration source, or else on other to
   expect((await findHeldOutWindows(withoutTokenizer)).from).toBe('calibration');
   expect((await findHeldOutWindows({ ...withoutTokenizer, calibration: [] })).from).toBe('random');
   const { quality } = await run({
-    ...{ method: 'wanda', modules: 'ffn' },
+    method: 'wanda',
+    modules: 'ffn',
     calibration: { source: { file: PYTHON }, windowCount: 2, windowLength: 64 },
   });
   expect(quality!.from).toBe('source');

@@ -51,7 +51,12 @@ describe('quantize', () => {
   it('has no remarks on parts that cannot be pruned, since it rounds their weights too', async () => {
     const model = 'test/fixtures/exporters/lfm2-genai018-fp32';
     const { remarks, dtypes } = await quantize({
-      ...{ model, out: at('out'), dtype: 'q8', rounding: 'nearest', certify: false, evaluation: false },
+      model,
+      out: at('out'),
+      dtype: 'q8',
+      rounding: 'nearest',
+      certify: false,
+      evaluation: false,
     });
     expect(remarks).toEqual([]);
     const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${dtypes![0]!.file}`)));
@@ -165,8 +170,15 @@ describe('prune with a dtype', () => {
   it('keeps widths at multiples of blockSize, and quantises the result', async () => {
     const model = await copyShortLlama(at('in'));
     const report = await prune({
-      ...{ model, out: at('out'), sparsity: 0.3, method: 'magnitude', modules: 'ffn' },
-      ...{ dtype: 'q4', rounding: 'nearest', certify: false, evaluation: false },
+      model,
+      out: at('out'),
+      sparsity: 0.3,
+      method: 'magnitude',
+      modules: 'ffn',
+      dtype: 'q4',
+      rounding: 'nearest',
+      certify: false,
+      evaluation: false,
     });
     expect(report.modules.filter(({ kind }) => kind === 'ffn').every(({ unitsAfter }) => unitsAfter % 32 === 0)).toBe(
       true,
@@ -178,8 +190,16 @@ describe('prune with a dtype', () => {
   it('quantises widths that are no multiples of blockSize', async () => {
     const model = await copyShortLlama(at('in'));
     const { modules, dtypes } = await prune({
-      ...{ model, out: at('out'), sparsity: 0.3, method: 'magnitude', modules: 'ffn', widthMultiple: 1 },
-      ...{ dtype: 'q4', rounding: 'nearest', blockSize: 128, evaluation: false },
+      model,
+      out: at('out'),
+      sparsity: 0.3,
+      method: 'magnitude',
+      modules: 'ffn',
+      widthMultiple: 1,
+      dtype: 'q4',
+      rounding: 'nearest',
+      blockSize: 128,
+      evaluation: false,
     });
     expect(modules.some(({ kind, unitsAfter }) => kind === 'ffn' && unitsAfter % 128 !== 0)).toBe(true);
     expect(dtypes![0]!.certificate!.gapInFloat32).toBeLessThan(1e-5);

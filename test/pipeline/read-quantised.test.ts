@@ -241,7 +241,12 @@ describe.each(LINEAR)('a model in %s', (name, form, build, keepsInputs) => {
     await build(at('q'));
     const tokens = [Array.from({ length: 200 }, (_, index) => (index * 7) % 40)];
     const report = await prune({
-      ...{ ...PLAIN, method: 'obc', sparsity: 0.3, widthMultiple: 1, model: at('q'), out: at('out') },
+      ...PLAIN,
+      method: 'obc',
+      sparsity: 0.3,
+      widthMultiple: 1,
+      model: at('q'),
+      out: at('out'),
       calibration: { source: { tokens }, windowCount: 4, windowLength: 16, generate: false },
     });
     expect(report.certificate!.passed).toBe(true);

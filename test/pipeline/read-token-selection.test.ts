@@ -30,7 +30,9 @@ const idsOf = (text: string) => [...tokenizer.encode(text)];
 
 function select(options: TokenSelectionOptions, tokenizerConfig = {}, constants: readonly number[] = []) {
   const model = {
-    ...{ root: folder(), modelFile: 'model.onnx', platform: nodePlatform },
+    root: folder(),
+    modelFile: 'model.onnx',
+    platform: nodePlatform,
     documents: { 'generation_config.json': { eos_token_id: 400 } },
   } as unknown as ModelFolder;
   const sources = { folder: model, file, tokenizer, tokenizerConfig, constants };

@@ -15,7 +15,11 @@ beforeEach(async () => {
 });
 
 const requestOf = () => ({
-  ...{ model: at('in'), out: at('out'), sparsity: 0.3, method: 'flap', seed: 0 },
+  model: at('in'),
+  out: at('out'),
+  sparsity: 0.3,
+  method: 'flap',
+  seed: 0,
   calibration: { windowCount: 4, source: { file: at('text.txt') } },
   evaluation: { texts: [at('test.txt')] },
 });

@@ -28,8 +28,15 @@ const observeShard = (index: number, count: number, request: Partial<ObserveRequ
 const placesOf = (count: number) => Array.from({ length: count }, (_, index) => at(`${index + 1}-of-${count}`));
 const pruneFrom = (statistics: string, request: Partial<PruneRequest> = {}) =>
   prune({
-    ...{ model: MODEL, sparsity: 0.3, method: 'obc', metric: 'divergence', statistics },
-    ...{ certify: false, evaluation: false, dryRun: true, report: false },
+    model: MODEL,
+    sparsity: 0.3,
+    method: 'obc',
+    metric: 'divergence',
+    statistics,
+    certify: false,
+    evaluation: false,
+    dryRun: true,
+    report: false,
     ...request,
   });
 const readTensors = async (path: string): Promise<TensorMap> =>

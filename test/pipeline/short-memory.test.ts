@@ -17,7 +17,11 @@ const prune = (memoryBytes: number, out: string) =>
   runPrune(
     { ...nodePlatform, memoryBytes },
     {
-      ...{ model: MODEL, out: join(folder, out), sparsity: 0.3, report: false, engine: testEngine },
+      model: MODEL,
+      out: join(folder, out),
+      sparsity: 0.3,
+      report: false,
+      engine: testEngine,
       calibration: { windowCount: 4, windowLength: 32 },
     },
   );

@@ -87,8 +87,12 @@ it('writes several sizes, each in a folder of its own', async () => {
   const model = await copyShortLlama(at('in'));
   await mkdir(at('out'));
   const reports = await shrink({
-    ...{ ...quick, model, out: at('out'), certify: false },
-    ...{ targetSize: ['1.2MB', 900_000], allow: ['bits'] },
+    ...quick,
+    model,
+    out: at('out'),
+    certify: false,
+    targetSize: ['1.2MB', 900_000],
+    allow: ['bits'],
   });
   expect(reports).toHaveLength(2);
   const page = JSON.parse(await readFile(at('out/1.2MB/fang-prune-report.json'), 'utf8'));
@@ -139,8 +143,15 @@ it('keeps tokens of 3/4 of the text, and measures bits per byte on the rest', as
   const words = await readFile('examples/models/tiny-llama/text/prose.txt', 'utf8');
   await writeFile(at('mine.txt'), words.slice(0, 9000));
   const [report] = await shrink({
-    ...{ model, out: at('out'), targetSize: '440KB', dtypes: ['q4'], allow: ['neurons', 'bits'], certify: false },
-    ...{ vocabularySize: 600, text: at('mine.txt'), calibration },
+    model,
+    out: at('out'),
+    targetSize: '440KB',
+    dtypes: ['q4'],
+    allow: ['neurons', 'bits'],
+    certify: false,
+    vocabularySize: 600,
+    text: at('mine.txt'),
+    calibration,
     evaluation: { texts: [at('mine.txt')], windowLength: 64, windowCount: 2 },
   });
   const { reasons, bitsPerByte } = report.vocabulary!;

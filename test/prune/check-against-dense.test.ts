@@ -21,7 +21,11 @@ async function prepare() {
   const model = await loadModel(bytesSource('model.onnx', buildDecoder()), createMemoryFolder('none'));
   const analysed = await analyseModel(model, testEngine);
   const job: PruneJob = {
-    ...{ model, analysed, engine: testEngine, store: storeInMemory, createStore: createMemoryStore },
+    model,
+    analysed,
+    engine: testEngine,
+    store: storeInMemory,
+    createStore: createMemoryStore,
     windows: [3, 5, 7].map((step) => Int32Array.from({ length: 12 }, (_, at) => (at * step + at * at) % VOCABULARY)),
     options: resolveOptions({ sparsity: 0 }),
   };

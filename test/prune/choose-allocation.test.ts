@@ -24,8 +24,12 @@ const choosing = (candidates: Allocation['candidates']): Allocation => ({ ...lop
 async function measure(options: Partial<PruneOptions>, job: Partial<PruneJob> = {}): Promise<MeasuredModel> {
   const { model, analysed } = await loadFusedLlama();
   return measureDense({
-    ...{ model, analysed, engine: testEngine, windows: someWindows(4, 24) },
-    ...{ store: storeInMemory, createStore: createMemoryStore },
+    model,
+    analysed,
+    engine: testEngine,
+    windows: someWindows(4, 24),
+    store: storeInMemory,
+    createStore: createMemoryStore,
     options: resolveOptions({ sparsity: 0.15, modules: 'ffn', method: 'flap', ...options }),
     ...job,
   });
@@ -78,8 +82,14 @@ describe('chooseAllocation', () => {
 
 it('offers the threshold, a uniform allocation and their mean at one budget', () => {
   const module = (at: number) => ({
-    ...{ block: at, kind: 'ffn' as const, parameterCount: 100, unitCount: 100, stepCount: 100, parametersPerStep: 1 },
-    ...{ minimumKept: 1, multiple: 1 },
+    block: at,
+    kind: 'ffn' as const,
+    parameterCount: 100,
+    unitCount: 100,
+    stepCount: 100,
+    parametersPerStep: 1,
+    minimumKept: 1,
+    multiple: 1,
     order: { scores: new Float64Array(100), costs: Float64Array.from({ length: 100 }, (_, step) => (at + 1) * step) },
   });
   const problem: AllocationProblem = { sparsity: 0.3, modules: [0, 1, 2].map(module), evenHeads: false };
@@ -106,7 +116,8 @@ it('meets the budget with every candidate if heads are few and large', () => {
         unitCount: stepCount,
         parameterCount: stepCount * parametersPerStep,
       },
-      ...{ minimumKept: 1, multiple: 1 },
+      minimumKept: 1,
+      multiple: 1,
       // The threshold spares the heads.
       order: { scores: new Float64Array(stepCount), costs: costs(stepCount, kind === 'ffn' ? 1 + block : 1e6) },
     };

@@ -27,7 +27,11 @@ const windows = Array.from({ length: 3 }, (_, window) =>
 );
 const METHOD = { method: 'auto', inputSteps: 0 } as const;
 const jobOf = (options: PruneOptions, more: Partial<PruneJob> = {}): PruneJob => ({
-  ...{ ...loaded, engine: testEngine, windows, store: storeInMemory, createStore: () => createMemoryStore() },
+  ...loaded,
+  engine: testEngine,
+  windows,
+  store: storeInMemory,
+  createStore: () => createMemoryStore(),
   options: resolveOptions(options),
   ...more,
 });
@@ -38,8 +42,16 @@ async function observe(more: Partial<PruneJob> = {}, options: Partial<PruneOptio
   const { dense, remarks } = await gatherStatistics(job, packer);
   const { modules, experts, tensors } = await packer.finish(dense, job.windows);
   const saved = {
-    ...{ modules, experts, remarks, seed: 0, sums: 'gram', metric: job.options.metric },
-    ...{ schema: STATISTICS_SCHEMA, version: 'test', method: 'auto', model: { sha256: 'test', layout: 'test' } },
+    modules,
+    experts,
+    remarks,
+    seed: 0,
+    sums: 'gram',
+    metric: job.options.metric,
+    schema: STATISTICS_SCHEMA,
+    version: 'test',
+    method: 'auto',
+    model: { sha256: 'test', layout: 'test' },
     settings: plainSettings(job.options),
     calibration: { tokensSha256: 'test', windowCount: job.windows.length, windowLength: windows[0]!.length },
   } as unknown as SavedStatistics;
@@ -48,7 +60,8 @@ async function observe(more: Partial<PruneJob> = {}, options: Partial<PruneOptio
 
 const parse = ({ saved, tensors }: { saved: SavedStatistics; tensors: PackedStatistics['tensors'] }) =>
   parseStatistics(saved, {
-    ...{ tensors, layout: loaded.analysed.detected.layout },
+    tensors,
+    layout: loaded.analysed.detected.layout,
     files: { kind: 'statistics', json: 'statistics.json', tensors: 'statistics.safetensors' },
   });
 

@@ -28,7 +28,12 @@ async function prepare(grid: BlockGrid, inHalf = false) {
   if (inHalf) convertToHalf(model, (await analyseModel(model, testEngine)).facts.first);
   const analysed = await analyseModel(model, testEngine);
   const job: PruneJob = {
-    ...{ model, analysed, engine: testEngine, store: storeInMemory, createStore: createMemoryStore, windows: [] },
+    model,
+    analysed,
+    engine: testEngine,
+    store: storeInMemory,
+    createStore: createMemoryStore,
+    windows: [],
     healing: { windows: windows.slice(0, 8), heldOut: windows.slice(8) },
     options: {
       ...resolveOptions({ sparsity: 0 }),

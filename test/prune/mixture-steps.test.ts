@@ -5,8 +5,15 @@ import { placeholderCuts } from '../../src/prune/size-problem.js';
 
 /** Four experts of six neurons: 10 parameters a neuron, and 5 others. */
 const module = {
-  ...{ index: 0, block: 0, kind: 'experts', unitCount: 4, leastExperts: 2, expertsPerToken: 2 },
-  ...{ parametersPerUnit: 65, parametersPerGroup: 0, neurons: { unitCount: 6, unitSize: 1, parametersPerUnit: 10 } },
+  index: 0,
+  block: 0,
+  kind: 'experts',
+  unitCount: 4,
+  leastExperts: 2,
+  expertsPerToken: 2,
+  parametersPerUnit: 65,
+  parametersPerGroup: 0,
+  neurons: { unitCount: 6, unitSize: 1, parametersPerUnit: 10 },
 } as unknown as PrunableModule;
 
 /** Expert 3 is removed first. Its neurons cost nothing, those of the others 1 to 6. */

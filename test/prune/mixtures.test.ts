@@ -43,8 +43,14 @@ describe('mixturesAt', () => {
     const [module] = sizeProblem(1).modules;
     const stepParameters = Float64Array.of(50, 400, 50, 300);
     const experts = {
-      ...{ ...module!, otherBytes: 4000, kind: 'experts' as const, stepCount: 4, minimumKept: 0, stepParameters },
-      ...{ parametersPerStep: 50, order: { scores: new Float64Array(4), costs: Float64Array.of(1, 20, 5, 60) } },
+      ...module!,
+      otherBytes: 4000,
+      kind: 'experts' as const,
+      stepCount: 4,
+      minimumKept: 0,
+      stepParameters,
+      parametersPerStep: 50,
+      order: { scores: new Float64Array(4), costs: Float64Array.of(1, 20, 5, 60) },
     };
     const problem = { weights: [], modules: [experts], fixedBytes: 100, evenHeads: true };
     const [mixture] = mixturesAt(problem, 4100 - 4 * 450);
@@ -77,8 +83,14 @@ describe('mixturesAt', () => {
       kind: 'attention' | 'ffn',
       { bytes, costs }: { bytes: number; costs: number[] },
     ) => ({
-      ...{ ...module!, index, kind, otherBytes: bytes, parameterCount: bytes, stepCount: costs.length },
-      ...{ parametersPerStep: bytes / costs.length, minimumKept: 1 },
+      ...module!,
+      index,
+      kind,
+      otherBytes: bytes,
+      parameterCount: bytes,
+      stepCount: costs.length,
+      parametersPerStep: bytes / costs.length,
+      minimumKept: 1,
       order: { scores: new Float64Array(costs.length), costs: Float64Array.from(costs) },
     });
     const heads = { bytes: 600, costs: [headCost / 2, headCost] };
@@ -163,8 +175,16 @@ describe('mixturesAt', () => {
 it('removes as many heads as each type of attention can lose', () => {
   const [module] = sizeProblem(1).modules;
   const attention = (index: number, attentionType: 'full' | 'linear' | 'shared', stepCount: number) => ({
-    ...{ ...module!, index, block: index, kind: 'attention' as const, attentionType, otherBytes: 1000 },
-    ...{ unitCount: stepCount, stepCount, parametersPerStep: 1000 / stepCount, order: undefined },
+    ...module!,
+    index,
+    block: index,
+    kind: 'attention' as const,
+    attentionType,
+    otherBytes: 1000,
+    unitCount: stepCount,
+    stepCount,
+    parametersPerStep: 1000 / stepCount,
+    order: undefined,
   });
   const modules = [
     ...[attention(0, 'full', 2), attention(1, 'full', 4)],

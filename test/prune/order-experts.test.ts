@@ -70,7 +70,10 @@ function request(name: ExpertScoreName = 'removal'): ExpertOrderRequest {
     routers: (['chosen', 'all'] as const).map((mixing) =>
       routeByScores({ scores, expertCount: EXPERTS, expertsPerToken: CHOSEN }, mixing),
     ),
-    ...{ expertCount: EXPERTS, leastExperts: CHOSEN, size: SIZE, row: EXPERT_SCORES[name] },
+    expertCount: EXPERTS,
+    leastExperts: CHOSEN,
+    size: SIZE,
+    row: EXPERT_SCORES[name],
   };
 }
 
@@ -150,7 +153,11 @@ it('removes one expert of every group at once', async () => {
   const { sample, ...rest } = request();
   const order = await orderExperts({
     ...rest,
-    ...{ sample: { ...sample, outputs }, routers, expertCount: 4, leastExperts: 2, groupOfExpert },
+    sample: { ...sample, outputs },
+    routers,
+    expertCount: 4,
+    leastExperts: 2,
+    groupOfExpert,
   });
   expect(order.costs).toHaveLength(2);
   const first = [0, 1, 2, 3].filter((expert) => order.scores[expert]! < 2);

@@ -43,7 +43,10 @@ async function order(
   const costMeter = await openNeuronCostMeter({ engine: testEngine, neuronCount: NEURONS, size: SIZE, metric });
   try {
     return await orderNeurons({
-      ...{ costMeter, expertCount: EXPERTS, size: 1, allExperts },
+      costMeter,
+      expertCount: EXPERTS,
+      size: 1,
+      allExperts,
       neurons: { unitCount: NEURONS / unitSize, unitSize, parametersPerUnit: 1 },
       // A row is the number of its token.
       sample: { tokenCount: TOKENS, inputs: Float32Array.from({ length: TOKENS }, (_, token) => token) },

@@ -19,7 +19,8 @@ it('plans different mixtures of a size, the one of the lowest estimate first', a
 
 it('estimates that all tables together cost half as much as all linear layers in as many bits', () => {
   const weightOf = (name: string, isTable: boolean) => ({
-    ...{ name, isTable },
+    name,
+    isTable,
     forms: ([8, 4] as const).map((bits) => ({ grid: gridOf(bits), bytes: 10 * bits, cost: 0 })),
   });
   const weights = [weightOf('layer', false), weightOf('embedding', true), weightOf('head', true)];

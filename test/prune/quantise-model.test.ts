@@ -17,7 +17,12 @@ it('learns roundings of linear layers, and rounds to nearest again on request', 
   const model = await loadModel(bytesSource('model.onnx', buildDecoder()), createMemoryFolder('none'));
   const analysed = await analyseModel(model, testEngine);
   const job: PruneJob = {
-    ...{ model, analysed, engine: testEngine, store: storeInMemory, createStore: createMemoryStore, tokensPerBatch: 1 },
+    model,
+    analysed,
+    engine: testEngine,
+    store: storeInMemory,
+    createStore: createMemoryStore,
+    tokensPerBatch: 1,
     windows: Array.from({ length: 6 }, (_, window) =>
       Int32Array.from({ length: 12 }, (_, at) => (at * (2 * window + 3) + at * at) % VOCABULARY),
     ),

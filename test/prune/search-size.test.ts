@@ -24,7 +24,10 @@ function searchOf(more: Partial<SizeSearch> = {}) {
   const { problem: given = problem } = more;
   const measured: Mixture[] = [];
   const search: SizeSearch = {
-    ...{ problem, bits: [8, 4, 2], journal: undefined, onDraft: () => {} },
+    problem,
+    bits: [8, 4, 2],
+    journal: undefined,
+    onDraft: () => {},
     bytesOf: async ({ grids, steps }) => {
       const remaining = new Map(
         given.modules.map(({ index, stepCount }) => [index, 1 - (steps.get(index) ?? 0) / stepCount]),
@@ -244,7 +247,8 @@ it.each([0, 1, 10, 100])('removes as little as possible for %d bytes less than t
     );
   const dense = await bytesOf({ steps: new Map() });
   const measure: SizeSearch['measure'] = async ({ estimate }) => ({
-    ...{ pruning: estimate.pruning, quantising: 0 },
+    pruning: estimate.pruning,
+    quantising: 0,
     roundingCosts: new Map(),
   });
   const search = { problem: one, bits: [], bytesOf, measure, journal: undefined, onDraft: () => {} };

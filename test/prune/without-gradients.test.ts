@@ -24,7 +24,12 @@ const windows = Array.from({ length: 6 }, (_, window) =>
 );
 
 const jobOf = ({ model, analysed }: Loaded, options: PruneOptions) => ({
-  ...{ model, analysed, windows, engine: testEngine, store: storeInMemory, createStore: createMemoryStore },
+  model,
+  analysed,
+  windows,
+  engine: testEngine,
+  store: storeInMemory,
+  createStore: createMemoryStore,
   options: resolveOptions(options),
 });
 

@@ -159,7 +159,9 @@ it('keeps the accuracy level of products with a table that is gathered too', () 
         makeNode({
           op: 'GatherBlockQuantized',
           domain: 'com.microsoft',
-          ...{ inputs: ['w', 'ids', 's'], outputs: ['x'], attributes: { ...form, gather_axis: 0, quantize_axis: 1 } },
+          inputs: ['w', 'ids', 's'],
+          outputs: ['x'],
+          attributes: { ...form, gather_axis: 0, quantize_axis: 1 },
         }),
         product('MatMulNBits', ['x', 'w', 's'], { ...form, accuracy_level: 4 }),
       ],

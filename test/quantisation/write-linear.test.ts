@@ -40,8 +40,11 @@ const TABLES: Readonly<Record<string, LinearCodes>> = {
   },
   'a scale per row': { codes: bytes('w', 3, ROWS, CHANNELS), scales: scales(ROWS), axis: 0, blockSize: 0 },
   'a scale and a zero point per row': {
-    ...{ codes: bytes('w', 2, ROWS, CHANNELS), scales: scales(ROWS), zeroPoints: bytes('z', 2, ROWS) },
-    ...{ axis: 0, blockSize: 0 },
+    codes: bytes('w', 2, ROWS, CHANNELS),
+    scales: scales(ROWS),
+    zeroPoints: bytes('z', 2, ROWS),
+    axis: 0,
+    blockSize: 0,
   },
   'a scale per column': { codes: bytes('w', 3, ROWS, CHANNELS), scales: scales(CHANNELS), axis: 1, blockSize: 0 },
   'four bits': { codes: bytes('w', 22, ROWS, CHANNELS), scales: scales(ROWS), axis: 0, blockSize: 0 },

@@ -17,7 +17,10 @@ describe('blockWidths', () => {
     module(2, { kind: 'attention', block: 1, unitCount: 4, unitSize: 8 }),
     module(4, { kind: 'experts', block: 1, unitCount: 8, unitSize: 1 }),
     module(5, {
-      ...{ kind: 'experts', block: 2, unitCount: 4, unitSize: 1 },
+      kind: 'experts',
+      block: 2,
+      unitCount: 4,
+      unitSize: 1,
       neurons: { unitCount: 6, unitSize: 2, parametersPerUnit: 9 },
     }),
     module(3, {
@@ -69,7 +72,10 @@ describe('updateConfig', () => {
     const config = { num_experts: 16, n_routed_experts: 16, num_experts_per_tok: 2, first_k_dense_replace: 1 };
     const dense = experts.map((block) => ({ ...block, ...('expertCount' in block && { expertCount: 16 }) }));
     expect(updateConfig(config, changed(experts, dense), inline)).toEqual({
-      ...{ num_experts: 8, n_routed_experts: 8, num_experts_per_tok: 2, first_k_dense_replace: 1 },
+      num_experts: 8,
+      n_routed_experts: 8,
+      num_experts_per_tok: 2,
+      first_k_dense_replace: 1,
       fang_prune: { blocks: experts },
     });
     expect(updateConfig({ hidden_size: 4 }, changed(experts), inline)).not.toHaveProperty('num_experts');
@@ -83,7 +89,9 @@ describe('updateConfig', () => {
     const shared = { num_local_experts: 8, intermediate_size: 48, shared_intermediate_size: 64 };
     const dense = mixtures.map((block) => ({ ...block, expertNeuronCount: 48, neuronCount: 64 }));
     expect(updateConfig(shared, changed(withFfn, dense), inline)).toEqual({
-      ...{ num_local_experts: 8, intermediate_size: 40, shared_intermediate_size: 56 },
+      num_local_experts: 8,
+      intermediate_size: 40,
+      shared_intermediate_size: 56,
     });
   });
 
@@ -92,11 +100,13 @@ describe('updateConfig', () => {
     const pruned = [40, 50, 30].map((neuronCount, block) => ({ block, neuronCount }));
     const config = { intermediate_size: 512, shared_expert_intermediate_size: 64 };
     expect(updateConfig(config, changed(pruned, dense), inline)).toMatchObject({
-      ...{ intermediate_size: 40, shared_expert_intermediate_size: 50 },
+      intermediate_size: 40,
+      shared_expert_intermediate_size: 50,
     });
     const unused = { ...config, intermediate_size: 5632 };
     expect(updateConfig(unused, changed(pruned, dense), inline)).toMatchObject({
-      ...{ intermediate_size: 5632, shared_expert_intermediate_size: 50 },
+      intermediate_size: 5632,
+      shared_expert_intermediate_size: 50,
     });
     expect(updateConfig({ intermediate_size: 64 }, changed(pruned, dense), inline).intermediate_size).toBe(50);
     // Widths that differ since an earlier pruning.

@@ -40,7 +40,11 @@ describe('measurements of an evaluation', () => {
   it('have the verdict on a perplexity from the comparison of that text', () => {
     const models = [model('dense', 10), model('pruned', 20)];
     const comparison = (kind: 'task' | 'perplexity', verdict: string) => ({
-      ...{ kind, file: 'a.txt', a: 'dense', b: 'pruned', verdict },
+      kind,
+      file: 'a.txt',
+      a: 'dense',
+      b: 'pruned',
+      verdict,
     });
     const { kind: _task, ...ofTask } = comparison('task', 'better');
     const ofOtherModel = { ...comparison('perplexity', 'worse'), b: 'other' };
@@ -55,8 +59,13 @@ describe('measurements of an evaluation', () => {
   it('have a verdict for each figure, from the test of that figure', () => {
     const difference = (size: number) => ({ difference: size, interval: [size - 0.01, size + 0.01] });
     const comparison = {
-      ...{ file: 'piqa.jsonl', a: 'dense', b: 'pruned', verdict: 'better', deciding: ['goldNll'] },
-      ...{ acc: difference(0), goldNll: difference(-0.5) },
+      file: 'piqa.jsonl',
+      a: 'dense',
+      b: 'pruned',
+      verdict: 'better',
+      deciding: ['goldNll'],
+      acc: difference(0),
+      goldNll: difference(-0.5),
     };
     const task = (goldNll: number) => [{ file: 'piqa.jsonl', acc: 0.6, goldNll }];
     const { metrics } = addMeasurements(
@@ -112,7 +121,10 @@ describe('measurements of an evaluation', () => {
             model: 'pruned',
             divergence: [
               {
-                ...{ text: '/data/texts/a.txt', reference: 'dense', klDivergence: 0.2, top1Agreement: 0.8 },
+                text: '/data/texts/a.txt',
+                reference: 'dense',
+                klDivergence: 0.2,
+                top1Agreement: 0.8,
                 protocol: protocol('aa'),
               },
             ],
@@ -179,7 +191,10 @@ describe('measurements of an evaluation', () => {
     expect(metrics).toMatchObject([
       { name: 'divergence (KL), a.txt', dense: 0, pruned: 0.2, better: 'lower' },
       {
-        ...{ name: 'same first choice, a.txt', dense: 1, pruned: 0.8, better: 'higher' },
+        name: 'same first choice, a.txt',
+        dense: 1,
+        pruned: 0.8,
+        better: 'higher',
         changeInterval: [expect.closeTo(-0.3), expect.closeTo(-0.1)],
       },
       { name: 'piqa.jsonl, acc', verdict: 'same', note: 'piqa.jsonl: 300 items' },

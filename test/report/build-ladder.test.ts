@@ -2,7 +2,8 @@ import { isParetoOptimal, meanPerplexity } from '../../src/report/build-ladder.j
 
 const rung = (...rows: readonly (readonly [perplexity: number, windowLength: number])[]) => ({
   perplexities: rows.map(([perplexity, windowLength], at) => ({
-    ...{ text: `${at}.txt`, perplexity },
+    text: `${at}.txt`,
+    perplexity,
     protocol: { tokensSha256: `${at}`, windowLength, stride: windowLength, windowCount: 1, tokenCount: 9 },
   })),
 });

@@ -5,12 +5,17 @@ import { PRUNE_REPORT } from '../support/cli.js';
 
 const protocol = { tokensSha256: 'ab', windowLength: 512, stride: 512, windowCount: 1, tokenCount: 511 };
 const perplexity = (pruned: number, own: Partial<MetricReport['protocol']> = {}): MetricReport => ({
-  ...{ kind: 'perplexity', name: 'a.txt', pruned, better: 'lower' },
+  kind: 'perplexity',
+  name: 'a.txt',
+  pruned,
+  better: 'lower',
   protocol: { ...protocol, ...own },
 });
 const run = (out: string, method: string, metrics: readonly MetricReport[]): PruneReport => ({
   ...PRUNE_REPORT,
-  ...{ out, method, metrics },
+  out,
+  method,
+  metrics,
 });
 
 it('has one row for perplexities of the same protocol', () => {

@@ -38,7 +38,9 @@ it('joins parts of covariances that begin at any entry of the triangle', () => {
   const { length } = all.covariances;
   for (let start = 0; start < length; start += 1) {
     const partOf = ({ tokenCount, mean, covariances }: typeof all) => ({
-      ...{ tokenCount, mean, start },
+      tokenCount,
+      mean,
+      start,
       values: Float64Array.from(covariances.slice(start, start + 9)),
     });
     const { values } = joinCovariances(partOf(one), partOf(other));

@@ -36,8 +36,10 @@ it.each(sizes)('places labels of %d rungs on %d px without overlaps', (count, wi
   expect(placed.map(({ point }) => point.label)).toEqual(points.map(({ label }) => label));
   const boxes = placed.map(boxOf);
   const marks = points.map(({ x, y, radius }) => ({
-    ...{ left: x - radius, right: x + radius },
-    ...{ top: y - radius, bottom: y + radius },
+    left: x - radius,
+    right: x + radius,
+    top: y - radius,
+    bottom: y + radius,
   }));
   boxes.forEach((box, at) => {
     expect([...boxes.slice(0, at), ...marks].filter((other) => overlap(box, other))).toEqual([]);

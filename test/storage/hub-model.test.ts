@@ -31,8 +31,12 @@ const modelWith = (location: string) =>
   encode(smallModel({ initializer: [{ name: 'e', dataType: 1, dims: [500_000n], ...externalIn({ location }) }] }));
 const tiny: HubRepo = {
   files: {
-    ...{ 'README.md': text('dense'), 'config.json': text('{}'), 'tokenizer.json': text('{}') },
-    ...{ 'onnx/model.onnx': modelWith('model.onnx_data'), [DATA]: data, 'tasks/a.jsonl': text('{}') },
+    'README.md': text('dense'),
+    'config.json': text('{}'),
+    'tokenizer.json': text('{}'),
+    'onnx/model.onnx': modelWith('model.onnx_data'),
+    [DATA]: data,
+    'tasks/a.jsonl': text('{}'),
   },
   license: 'apache-2.0',
 };
@@ -147,7 +151,8 @@ describe('a model of the Hub', () => {
   it('has the requested dtype, its external data, and models of its other parts', async () => {
     const files = {
       ...tiny.files,
-      ...{ 'onnx/model_q4.onnx': modelWith('of/q4.bin'), 'onnx/of/q4.bin': data },
+      'onnx/model_q4.onnx': modelWith('of/q4.bin'),
+      'onnx/of/q4.bin': data,
       'onnx/vision_encoder.onnx': encode(smallModel()),
       'onnx/vision_encoder_q4.onnx': encode(smallModel()),
       'model.safetensors': text('weights'),

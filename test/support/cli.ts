@@ -225,12 +225,21 @@ export const SIZE_REPORT: SizeReport = {
   allow: ['neurons', 'bits'],
   candidates: [
     {
-      ...{ kind: 'plain', bytes: 9_900_000, sparsity: 0, maps: { q8: 30 }, chosen: false },
+      kind: 'plain',
+      bytes: 9_900_000,
+      sparsity: 0,
+      maps: { q8: 30 },
+      chosen: false,
       divergence: { pruning: 0, quantising: 0.001 },
     },
     {
-      ...{ kind: 'mixture', bytes: 8_900_000, sparsity: 0.125, maps: { q8: 20, q4: 10 }, chosen: true },
-      ...{ divergence: { pruning: 0.1, quantising: 0.05 }, predicted: 0.14 },
+      kind: 'mixture',
+      bytes: 8_900_000,
+      sparsity: 0.125,
+      maps: { q8: 20, q4: 10 },
+      chosen: true,
+      divergence: { pruning: 0.1, quantising: 0.05 },
+      predicted: 0.14,
     },
   ],
 };
@@ -322,7 +331,10 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
           removed: { q8: 0.6, q4: 0.125 },
           candidates: [
             {
-              ...{ kind: 'mixture', bytes: 59.9e6, sparsity: 0.1, maps: { q8: 2, q4: 40 } },
+              kind: 'mixture',
+              bytes: 59.9e6,
+              sparsity: 0.1,
+              maps: { q8: 2, q4: 40 },
               predicted: { pruning: 0.05, quantising: 0.02 },
             },
           ],

@@ -51,8 +51,16 @@ export async function runCutCheck(
     );
     const labels = new Map([['y', label], ...result.findings.map(({ value, label: own }) => [value, own] as const)]);
     const trace = {
-      ...{ unitCount, unitSize: 1, headsPerUnit: 1, labels, nodes: [0], repeats: [] },
-      ...{ sharesKeyValue: result.sharesKeyValue ?? false, keepsKeyValues: false, isAttention: false, isLinear: false },
+      unitCount,
+      unitSize: 1,
+      headsPerUnit: 1,
+      labels,
+      nodes: [0],
+      repeats: [],
+      sharesKeyValue: result.sharesKeyValue ?? false,
+      keepsKeyValues: false,
+      isAttention: false,
+      isLinear: false,
       external: new Set([...labels.keys()].filter((value) => value !== 'y')),
       ...(result.groupOfUnit && { groupOfUnit: result.groupOfUnit }),
     };
@@ -118,7 +126,10 @@ function follow(rule: AxisRule, { node, facts, axis, size, unitCount: units = si
     const unitIds = Int32Array.from({ length: size }, (_, position) => Math.floor((position * unitCount) / size));
     const label = { axis, unitIds };
     const result = rule({
-      ...{ node, side: 'output', slot: 0, label },
+      node,
+      side: 'output',
+      slot: 0,
+      label,
       dims: (value) => facts.get(value)?.dims ?? [],
       ints: (value) => facts.get(value)?.ints ?? [],
       isConstant: () => true,

@@ -156,8 +156,14 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
       void response.writeHead(200, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(value));
     if (verb === 'revision')
       return json({
-        ...{ _id: '1', id: name, private: repo.isPrivate ?? false, gated: repo.isGated ? 'manual' : false },
-        ...{ downloads: 0, likes: 0, lastModified: '2026-01-01T00:00:00.000Z', sha: commit },
+        _id: '1',
+        id: name,
+        private: repo.isPrivate ?? false,
+        gated: repo.isGated ? 'manual' : false,
+        downloads: 0,
+        likes: 0,
+        lastModified: '2026-01-01T00:00:00.000Z',
+        sha: commit,
         cardData: repo.license === undefined ? {} : { license: repo.license },
       });
     if (verb === 'tree') return listTree(request, repo, json);
@@ -187,7 +193,8 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
       return json({
         transfer: 'basic',
         objects: objects.map(({ oid, size }) => ({
-          ...{ oid, size },
+          oid,
+          size,
           actions: { upload: { href: `${url}/storage/${oid}`, header: {} } },
         })),
       });
@@ -224,7 +231,10 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
   function listTree(request: IncomingMessage, { files }: HubRepo, json: (value: unknown, headers?: object) => void) {
     const { searchParams, pathname } = new URL(request.url!, url);
     const entries = Object.entries(files).map(([path, bytes]) => ({
-      ...{ type: 'file', path, size: bytes.byteLength, oid: gitBlob(bytes) },
+      type: 'file',
+      path,
+      size: bytes.byteLength,
+      oid: gitBlob(bytes),
       ...(isLarge(path, bytes) && { lfs: { oid: sha256(bytes), size: bytes.byteLength, pointerSize: 130 } }),
     }));
     const all = [{ type: 'directory', path: 'onnx', size: 0, oid: '0' }, ...entries, ...(faults.listed ?? [])];
@@ -260,7 +270,10 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
   }
 
   return {
-    ...{ url, repos, faults, requests },
+    url,
+    repos,
+    faults,
+    requests,
     async close() {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));

@@ -53,7 +53,10 @@ export const packedMixture: Part = ({ g }, x) =>
       ...[g.weight([EXPERTS, HIDDEN], 0.02, 0.08), g.weight([EXPERTS, HIDDEN], 0.1)],
     ],
     {
-      ...{ k: CHOSEN, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1 },
+      k: CHOSEN,
+      normalize_routing_weights: 1,
+      activation_type: 'swiglu',
+      swiglu_fusion: 1,
       expert_weight_bits: 4,
     },
     'com.microsoft',

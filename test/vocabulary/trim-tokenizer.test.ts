@@ -16,7 +16,13 @@ type Json = Readonly<Record<string, unknown>>;
 const byteLevel = JSON.parse(readFileSync(`${TINY_LLAMA}/tokenizer.json`, 'utf8')) as Json;
 
 const added = (id: number, content: string) => ({
-  ...{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+  id,
+  content,
+  single_word: false,
+  lstrip: false,
+  rstrip: false,
+  normalized: false,
+  special: true,
 });
 const idsOf = (contents: readonly string[]) => Object.fromEntries(contents.map((content, id) => [content, id]));
 
@@ -100,7 +106,10 @@ const wordPiece: Json = {
   post_processor: { type: 'BertProcessing', sep: ['[SEP]', 2], cls: ['[CLS]', 1] },
   decoder: { type: 'WordPiece', prefix: '##', cleanup: false },
   model: {
-    ...{ type: 'WordPiece', unk_token: '[UNK]', continuing_subword_prefix: '##', max_input_chars_per_word: 100 },
+    type: 'WordPiece',
+    unk_token: '[UNK]',
+    continuing_subword_prefix: '##',
+    max_input_chars_per_word: 100,
     vocab: idsOf([
       '[UNK]',
       '[CLS]',

@@ -66,7 +66,11 @@ it('opens a model with several files of external data', async () => {
   await writeFile(join(place, 'config.json'), JSON.stringify(config));
   expect(await readdir(join(place, 'onnx'))).toContain('model.onnx_data_2');
   const { logits } = await chromium.open({
-    ...{ name: 'divided/new', prompt: PROMPT, hasCache: true, hasTokenizer: false, options: {} },
+    name: 'divided/new',
+    prompt: PROMPT,
+    hasCache: true,
+    hasTokenizer: false,
+    options: {},
   });
   expect(logitsGap(Float32Array.from(logits), whole)).toBeLessThan(1e-4);
 }, 120_000);

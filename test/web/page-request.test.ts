@@ -9,7 +9,10 @@ const request: InPage<PruneRequest> = { model: [text], out: new FakeDirectory('o
 it('accepts folders, files and paths where Node.js accepts paths', () => {
   const more: InPage<PruneRequest> = {
     ...request,
-    ...{ model: 'dense', statistics: new Map(), recipe: 'recipes', calibration: { source: { file: text } } },
+    model: 'dense',
+    statistics: new Map(),
+    recipe: 'recipes',
+    calibration: { source: { file: text } },
     evaluation: { texts: [text, 'other.txt'] },
   };
   const tasks: InPage<TasksRequest> = { model: new Map(), file: text, resume: 'scores.jsonl' };

@@ -133,7 +133,12 @@ describeThere('a page', () => {
       const quiet = { certify: false, evaluation: false, report: false };
       await fang.observe({ ...measuring, model, out: statistics });
       const reports = await fang.pruneLadder({
-        ...{ ...quiet, method: measuring.method, model, statistics, recipe, out: rungs },
+        ...quiet,
+        method: measuring.method,
+        model,
+        statistics,
+        recipe,
+        out: rungs,
         sparsity: [0.1, sparsity],
       });
       const given = new Map(

@@ -131,7 +131,8 @@ const makeSmaller = (): Promise<void> =>
   run(async (control) => {
     const out = await createResultFolder(`${dense!.name}-smaller`);
     const report = await prune({
-      ...{ ...readSettings(), ...control },
+      ...readSettings(),
+      ...control,
       model: dense!.folder,
       out: out.place,
       sparsity: Number(input('sparsity').value) / 100,

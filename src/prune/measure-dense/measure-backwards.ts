@@ -45,7 +45,9 @@ export async function measureBackwards(
   );
   const found = new Map(measured.map((measurement) => [measurement.module, measurement.found]));
   const { left, failure } = await passBackwards(context, passes, {
-    ...{ backwardPass, forwards, measured },
+    backwardPass,
+    forwards,
+    measured,
     found: byIndex(found),
     softened: softeningOf(job),
   });
@@ -91,7 +93,13 @@ export async function passBackwards(
     let left = checkpoint.start?.left ?? spans.length;
     const run = () =>
       backpropagate({
-        ...{ engine, model, analysed, ...backwardPass, spans, cotangents, softened },
+        engine,
+        model,
+        analysed,
+        ...backwardPass,
+        spans,
+        cotangents,
+        softened,
         side: runner.side,
         metersOf: (span) => inSpan(span).flatMap(({ meters }) => meters),
         start: checkpoint.start,

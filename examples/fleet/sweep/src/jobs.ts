@@ -72,7 +72,11 @@ export const JOBS: Readonly<Record<string, (job: Job, control: Control) => Promi
     const file = `${folder}-evaluation.json`;
     await mkdir(dirname(file), { recursive: true });
     const found = await evaluateModels({
-      ...{ models, texts, ...evaluation, resume: `${folder}-scores.jsonl`, isolate: true },
+      models,
+      texts,
+      ...evaluation,
+      resume: `${folder}-scores.jsonl`,
+      isolate: true,
       ...control,
     });
     await writeWhole(file, JSON.stringify(found));
