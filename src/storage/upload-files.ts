@@ -45,8 +45,8 @@ export async function uploadFiles({ repo, branch, store, files, title, onProgres
     ...(signal && { abortSignal: signal }),
   });
   for (;;) {
-    const step = await steps.next();
-    signal?.throwIfAborted();
+    // The library stops its requests with a reason of its own.
+    const step = await steps.next().finally(() => signal?.throwIfAborted());
     if (step.done) {
       report(repo);
       if (step.value === undefined) throw new HubError(`${settings.endpoint} created no commit of ${repo}. Try again.`);

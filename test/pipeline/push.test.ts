@@ -185,3 +185,16 @@ describe('the model card', () => {
     expect(text).toContain('Not measured yet.');
   });
 });
+
+it.each(['/revision/', '/preupload/', '/commit/'])('stops with the reason of the abort signal: %s', async (slow) => {
+  await writeResult();
+  server = await startHubServer({ 'me/small': { files: {} } }, { slow });
+  const abortion = new AbortController();
+  const reason = new Error('enough');
+  const pushed = push({ signal: abortion.signal });
+  const isAsked = () => server!.requests.some(({ line }) => line.includes(slow));
+  const timer = setInterval(() => isAsked() && setTimeout(() => abortion.abort(reason), 50), 10);
+  await expect(pushed).rejects.toBe(reason);
+  clearInterval(timer);
+  expect(server.repos['me/small']!.files).toEqual({});
+});
