@@ -28,9 +28,10 @@ const MESSAGES: readonly { readonly pattern: RegExp; readonly means: (parts: rea
     means: ([, op, version, node]) => ({ cannot: `has no kernel for ${op} (version ${version})`, node }),
   },
   {
-    pattern: /running \S+ node\. Name:'(.*?)'/,
-    means: ([, node]) => ({
-      cannot: 'has a kernel that does not support the attributes or inputs of this model',
+    // A reason that begins with a path names source code of ONNX Runtime.
+    pattern: /running \S+ node\. Name:'(.*?)'(?: Status Message: (?![A-Z]:)([^/\s][^\n]{0,199}))?/,
+    means: ([, node, reason]) => ({
+      cannot: `has a kernel that does not support the attributes or inputs of this model${reason === undefined ? '' : ` ("${reason.replace(/\.$/, '')}")`}`,
       node,
     }),
   },

@@ -27,7 +27,12 @@ it.each([
   [
     "Non-zero status code returned while running Add node. Name:'y/lowered/Add_3' Status Message: no",
     [1],
-    /does not support.*: MatMul "block.0\/MatMul"/,
+    /does not support.* \("no"\): MatMul "block.0\/MatMul"/,
+  ],
+  [
+    "Non-zero status code returned while running MatMul node. Name:'block.0/MatMul' Status Message: /src/math.cc:9 n was false",
+    [1],
+    /inputs of this model: MatMul "block.0\/MatMul"/,
   ],
   [
     'This is an invalid model. Type Error: Type in node (block.0/MatMul) is invalid.',
