@@ -1,6 +1,13 @@
 import { type Training, train } from '../../src/healing/train.js';
-import { createTrainingStores, fillStores, type TrainingFacts } from '../../src/healing/training-state.js';
+import {
+  createTrainingStores,
+  fillStores,
+  type SavedTraining,
+  type TrainingFacts,
+  unpackTraining,
+} from '../../src/healing/training-state.js';
 import { groupWeights } from '../../src/healing/weight-groups.js';
+import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { floatsHandle } from '../../src/onnx/tensor-handle.js';
 import type { Tensor } from '../../src/runtime/engine.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
@@ -43,17 +50,20 @@ async function trainBy(
   {
     block,
     from,
+    saved,
     ...more
-  }: Partial<Pick<Training, 'steps' | 'scoreEvery'>> & {
+  }: Partial<Pick<Training, 'steps' | 'scoreEvery' | 'onStep'>> & {
     readonly block?: ReturnType<typeof blockOf>;
     readonly from?: TrainingFacts;
+    /** State to resume from, with its weights. */
+    readonly saved?: SavedTraining;
   } = {},
 ) {
   const groups = block === undefined ? groupWeights([], 0) : groupWeights([block.weight], 1);
   const store = { get: async () => nothing(), put: async () => {} };
   const remaining = [...scores];
   const stores = await createTrainingStores(groups, createMemoryStore);
-  await fillStores(groups, stores);
+  await (saved ? unpackTraining(saved, groups, stores) : fillStores(groups, stores));
   const training = {
     groups,
     stores,
@@ -77,7 +87,7 @@ async function trainBy(
     lossBlocks: 1,
     ...more,
   };
-  const facts = await train(training as unknown as Training, from);
+  const facts = await train(training as unknown as Training, saved?.facts ?? from);
   const read = async (store: typeof stores.best.weights) => [...((await store.get(0)).data as Float32Array)];
   return {
     facts,
@@ -87,6 +97,15 @@ async function trainBy(
     weights: await read(stores.best.weights),
     means: await read(stores.best.first),
   };
+}
+
+/** The state with the present values of its tensors. */
+async function copyOf({ facts, tensors }: SavedTraining): Promise<SavedTraining> {
+  const copied = [...tensors].map(async ([name, handle]): Promise<[string, TensorHandle]> => {
+    const bytes = await handle.read();
+    return [name, { ...handle, read: async () => bytes }];
+  });
+  return { facts, tensors: new Map(await Promise.all(copied)) };
 }
 
 const stepsOf = (count: number) => Array.from({ length: count }, (_, step) => [batchOf(step)]);
@@ -140,6 +159,27 @@ describe('the weights', () => {
     expect((1 - best!) / 1e-3).toBeCloseTo(1, 3);
     const [last] = (await trainBy([1, 0.9, 0.85], twice)).weights;
     expect((1 - last!) / 1e-3).toBeGreaterThan(1.2);
+  });
+
+  it('are the same if training resumes, also from a step that is not the best', async () => {
+    const scores = [1, 0.9, 0.95, 0.85, 0.86];
+    const saved: SavedTraining[] = [];
+    const whole = await trainBy(scores, {
+      block,
+      steps: stepsOf(4),
+      scoreEvery: 1,
+      onStep: async (save) => void saved.push(await copyOf(save())),
+    });
+    expect(saved.map(({ facts }) => [facts.step, facts.best.step])).toEqual([
+      [1, 1],
+      [2, 1],
+      [3, 3],
+      [4, 3],
+    ]);
+    for (const [at, state] of saved.entries()) {
+      const resumed = await trainBy(scores.slice(at + 2), { block, steps: stepsOf(4), scoreEvery: 1, saved: state });
+      expect(resumed).toEqual(whole);
+    }
   });
 
   it('follow a gradient of a norm of at most 1', async () => {
