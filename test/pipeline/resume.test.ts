@@ -36,6 +36,7 @@ const RUNS: Readonly<Record<string, Run>> = {
   auto: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, recipe: `${control.out}-recipe` }),
   shots: (control) =>
     runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2, ...UNCHECKED }),
+  contexts: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'o-fang', ...UNCHECKED }),
   ladder: (control) =>
     runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap', ...UNCHECKED }),
   generating: (control) =>
