@@ -11,7 +11,7 @@ const SERIES: readonly { readonly label: string; readonly variants: readonly str
   { label: 'dtypes alone, blocks of 32', variants: ['q8', 'q4', 'bits alone, blocks of 32'] },
   { label: 'pruned, q4, blocks of 32', variants: ['pruned, q4, blocks of 32'] },
   { label: 'shrink', variants: ['shrink'] },
-  { label: 'pruned, healed, blocks of 32', variants: ['pruned, q4, healed, blocks of 32'] },
+  { label: 'shrink, healed', variants: ['shrink, healed'] },
 ];
 
 const [WIDTH, HEIGHT] = [760, 360];
