@@ -29,10 +29,15 @@ const SPACE_MARK = '\u2581';
 const FALLBACKS: Readonly<Record<TokenizerFile['kind'], (file: TokenizerFile) => Iterable<string>>> = {
   'byte-level BPE': () => ALL_BYTES.map(byteCharacter),
   'BPE with byte fallback': () => [...ALL_BYTES.map(byteToken), SPACE_MARK],
-  BPE: singlesAndBytes,
+  BPE: charactersAndWords,
   WordPiece: wordPieceCharacters,
   Unigram: unigramPieces,
 };
+
+function* charactersAndWords(file: TokenizerFile): Generator<string> {
+  yield* singlesAndBytes(file);
+  if (file.ignoresMerges) yield* withoutCharacters(file);
+}
 
 function* singlesAndBytes(file: TokenizerFile): Generator<string> {
   yield* singleCharacters(file);
@@ -43,11 +48,18 @@ function* singleCharacters({ modelIds }: TokenizerFile): Generator<string> {
   for (const content of modelIds.keys()) if (isSingle(content)) yield content;
 }
 
+/** Tokens with a character that is no token: without them it would be unknown. */
+function* withoutCharacters({ modelIds }: TokenizerFile): Generator<string> {
+  for (const content of modelIds.keys())
+    if (Array.from(content).some((character) => !modelIds.has(character))) yield content;
+}
+
 /** Single characters, since not every library falls back to bytes; and the lowest score, which defines that of unknown characters. */
 function* unigramPieces(file: TokenizerFile): Generator<string> {
   const { vocab, unk_id: unknown } = file.json.model as { readonly vocab: unknown; readonly unk_id?: unknown };
   const pieces = vocab as readonly (readonly [string, number])[];
   yield* singlesAndBytes(file);
+  yield* withoutCharacters(file);
   if (typeof unknown === 'number' && pieces[unknown] !== undefined) yield pieces[unknown][0];
   let [lowest] = pieces;
   for (const piece of pieces) if (lowest === undefined || piece[1] < lowest[1]) lowest = piece;

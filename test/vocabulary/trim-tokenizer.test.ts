@@ -205,6 +205,23 @@ it.each<[name: string, Json]>([
     expect(after.decode(after.encode(text))).toBe(before.decode(before.encode(text)));
 });
 
+it.each(['Unigram', 'BPE with ignore_merges'])(
+  'keeps pieces with a character that has no token of its own, which would become unknown: %s',
+  async (kind) => {
+    const pieces = ['<unk>', ...'\u2581日本a', '東京', '東京都', '日本', 'a日'];
+    const model =
+      kind === 'Unigram'
+        ? { type: 'Unigram', unk_id: 0, vocab: pieces.map((piece, id) => [piece, id === 0 ? -9 : -1 - id / 10]) }
+        : { type: 'BPE', unk_token: '<unk>', ignore_merges: true, vocab: idsOf(pieces), merges: ['日 本', 'a 日'] };
+    const json = { ...byteFallback, added_tokens: [added(0, '<unk>')], normalizer: null, post_processor: null, model };
+    const { file, keep, json: trimmed } = await trim({ ...json, padding: null }, { listed: [] });
+    expect([...keep].map((id) => file.contents[id])).toEqual(['<unk>', ...'\u2581日本a', '東京', '東京都']);
+    const [before, after] = [createTokenizer(json, {}), createTokenizer(trimmed, {})];
+    for (const text of ['東京', '東京都', '日本', 'a日', '東'])
+      expect(after.decode(after.encode(text))).toBe(before.decode(before.encode(text)));
+  },
+);
+
 it('renumbers ids in all parts of the file, and keeps the rest', async () => {
   const shifted = {
     ...byteFallback,
