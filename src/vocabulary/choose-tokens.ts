@@ -174,10 +174,8 @@ function createMergeParts({
   contents,
 }: Pick<TokenizerFile, 'kind' | 'merges' | 'modelIds' | 'contents'>): (id: number) => ReadonlySet<number> {
   const ranks = new Map<number, number>();
-  for (const [rank, { left, right }] of merges.entries()) {
-    const pair = left * PAIR + right;
-    if (!ranks.has(pair)) ranks.set(pair, rank);
-  }
+  // As in `tokenizers`, a merge that is listed twice has its last rank.
+  for (const [rank, { left, right }] of merges.entries()) ranks.set(left * PAIR + right, rank);
   const symbolsOf = (content: string): number[] | undefined => {
     const symbols: number[] = [];
     for (const character of content) {

@@ -184,6 +184,17 @@ it('keeps the tokens that others are merged from, and counts them', async () => 
   expect((json.model as Json).merges).toEqual(MERGES.slice(0, 5));
 });
 
+it('keeps the parts by the last rank of a merge that is listed twice', async () => {
+  const contents = ['<unk>', ...'abcd', 'ab', 'bc', 'cd', 'abc'];
+  const merges = ['a b', 'b c', 'a b', 'c d', 'a bc', 'ab c'];
+  const model = { type: 'BPE', unk_token: '<unk>', vocab: idsOf(contents), merges };
+  const json = { ...byteFallback, added_tokens: [added(0, '<unk>')], normalizer: null, post_processor: null, model };
+  const { ids, json: trimmed } = await trim({ ...json, padding: null }, { listed: [7, 8] });
+  const old = createTokenizer(json, {}).encode('abcd');
+  expect([...old].map((id) => contents[id])).toEqual(['abc', 'd']);
+  expect([...createTokenizer(trimmed, {}).encode('abcd')]).toEqual([...old].map((id) => ids.newId(id)));
+});
+
 const FALLBACK_MODEL = byteFallback.model as Json;
 
 it.each<[name: string, Json]>([
