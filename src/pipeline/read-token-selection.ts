@@ -14,6 +14,7 @@ import { ROLES, templatesOf, textsOfTemplate } from '../vocabulary/template-text
 import { idsNamedByDocument, specialTokensOf } from '../vocabulary/token-ids-in-documents.js';
 import type { TokenizerFile } from '../vocabulary/tokenizer-file.js';
 import { idsNamedByTokenizer } from '../vocabulary/trim-tokenizer.js';
+import { isRenumbered } from '../vocabulary/vocabulary-files.js';
 import { readTexts } from './read-texts.js';
 
 /** Checks options before a model is opened. @throws OptionError */
@@ -61,7 +62,10 @@ export async function readTokenSelection(
   };
   countTokens(seen);
   for (const path of texts) countTokens(tokenizer.encode(await readTexts(files, path)));
-  const documents = [...Object.values(folder.documents), tokenizerConfig];
+  const { included } = await listSideFiles(files, folder, new Set());
+  const documents: unknown[] = [...Object.values(folder.documents), tokenizerConfig];
+  for (const path of included)
+    if (isRenumbered(path, file)) documents.push(await readJsonFile(files, files.resolve(folder.root, path)));
   const named = new Set([...idsNamedByTokenizer(file), ...documents.flatMap(idsNamedByDocument), ...constants]);
   const specialTokens = await readJsonFile(files, files.resolve(folder.root, 'special_tokens_map.json'));
   for (const content of [tokenizerConfig, specialTokens].flatMap(specialTokensOf)) {
@@ -69,7 +73,7 @@ export async function readTokenSelection(
     const id = file.modelIds.get(content);
     if (id !== undefined) named.add(id);
   }
-  for (const template of await readTemplates(folder, tokenizerConfig))
+  for (const template of await readTemplates(folder, tokenizerConfig, included))
     for (const text of [...textsOfTemplate(template), ...ROLES]) for (const id of tokenizer.encode(text)) named.add(id);
   return {
     languages: keepLanguages,
@@ -83,9 +87,12 @@ export async function readTokenSelection(
 const TEMPLATES = /^(chat_template[\w-]*\.jinja|additional_chat_templates\/[^/]+\.jinja)$/;
 
 /** Chat templates of the tokenizer's configuration and of separate files. */
-async function readTemplates(folder: ModelFolder, tokenizerConfig: JsonObject): Promise<readonly string[]> {
+async function readTemplates(
+  folder: ModelFolder,
+  tokenizerConfig: JsonObject,
+  included: readonly string[],
+): Promise<readonly string[]> {
   const { files } = folder.platform;
-  const { included } = await listSideFiles(files, folder, new Set());
   const found = [...templatesOf(tokenizerConfig)];
   for (const path of included) {
     if (TEMPLATES.test(path)) found.push(await readText(files, files.resolve(folder.root, path), 'chat template'));

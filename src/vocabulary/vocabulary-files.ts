@@ -57,14 +57,20 @@ const FILES: readonly { readonly pattern: RegExp; fileOf(file: TokenizerFile): V
   },
 ];
 
+const CONFIGURATION = /^(config|generation_config|genai_config)\.json$/;
+
 /** Treatment of a file of a model's folder; undefined for one without tokens and ids. */
 export function vocabularyFileOf(path: string, file: TokenizerFile): VocabularyFile | undefined {
   const inside = path.startsWith('onnx/') ? path.slice('onnx/'.length) : path;
+  if (CONFIGURATION.test(inside)) return RENUMBERED;
   const row = FILES.find(({ pattern }) => pattern.test(inside));
   // Runtimes read the files next to the configuration, not those in `onnx`.
   if (row === undefined) return inside !== path && /^tokenizer\.json$/.test(inside) ? STALE : undefined;
   return inside === path ? row.fileOf(file) : STALE;
 }
+
+/** Whether a file is configuration with token ids. */
+export const isRenumbered = (path: string, file: TokenizerFile): boolean => vocabularyFileOf(path, file) === RENUMBERED;
 
 const vocabOf = (trimmed: Json): Json => (trimmed.model as Json).vocab as Json;
 

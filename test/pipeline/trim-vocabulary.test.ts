@@ -82,6 +82,16 @@ it('keeps special tokens that only the configuration of the tokenizer names', as
   expect(Object.keys(vocab)).toEqual(expect.arrayContaining([pad, sep, image]));
 });
 
+it('renumbers the ids of processors and of configuration next to the graph, and keeps their tokens', async () => {
+  const model = await copyShortLlama(join(folder(), 'model'));
+  await writeFile(join(model, 'processor_config.json'), JSON.stringify({ image_token_id: 1999, image_seq_len: 1999 }));
+  await writeFile(join(model, 'onnx/config.json'), JSON.stringify({ vocab_size: 2048, eos_token_id: [0, 1998] }));
+  const out = join(folder(), 'out');
+  await trimVocabulary({ model, out, vocabularySize: 900, engine, certify: false });
+  expect(await readJson(out, 'processor_config.json')).toEqual({ image_token_id: 899, image_seq_len: 1999 });
+  expect(await readJson(out, 'onnx/config.json')).toEqual({ vocab_size: 900, eos_token_id: [0, 898] });
+});
+
 it('gives the same bytes from a saved list of tokens, and returns a finished result', async () => {
   const model = await copyShortLlama(join(folder(), 'model'));
   const [first, again] = [join(folder(), 'first'), join(folder(), 'again')];
