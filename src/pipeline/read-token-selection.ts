@@ -74,7 +74,8 @@ export async function readTokenSelection(
     if (id !== undefined) named.add(id);
   }
   for (const template of await readTemplates(folder, tokenizerConfig, included))
-    for (const text of [...textsOfTemplate(template), ...ROLES]) for (const id of tokenizer.encode(text)) named.add(id);
+    for (const text of [...textsOfTemplate(template), ...ROLES])
+      for (const before of ['', ...signsBefore(file)]) for (const id of tokenizer.encode(before + text)) named.add(id);
   return {
     languages: keepLanguages,
     size: vocabularySize,
@@ -83,6 +84,13 @@ export async function readTokenSelection(
     named,
   };
 }
+
+/**
+ * A sign that words do not join. SentencePiece puts a space in front of a text, but not of a part of a prompt behind other text or a
+ * special token, which then has other tokens.
+ */
+const signsBefore = ({ kind, modelIds }: TokenizerFile): readonly string[] =>
+  kind === 'byte-level BPE' ? [] : ['|', ':', '.'].filter((sign) => modelIds.has(sign)).slice(0, 1);
 
 const TEMPLATES = /^(chat_template[\w-]*\.jinja|additional_chat_templates\/[^/]+\.jinja)$/;
 

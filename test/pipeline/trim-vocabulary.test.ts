@@ -5,6 +5,7 @@ import { ModelFormatError, NumericalError, OptionError } from '../../src/errors.
 import { trimVocabulary } from '../../src/node.js';
 import { testEngine } from '../support/engine.js';
 import { copyShortLlama } from '../support/short-llama.js';
+import { buildDecoder, VOCABULARY } from '../support/small-decoder.js';
 import { fillDisk, itWithMounts, mountSmallDisk } from '../support/small-disk.js';
 import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
@@ -90,6 +91,44 @@ it('renumbers the ids of processors and of configuration next to the graph, and 
   await trimVocabulary({ model, out, vocabularySize: 900, engine, certify: false });
   expect(await readJson(out, 'processor_config.json')).toEqual({ image_token_id: 899, image_seq_len: 1999 });
   expect(await readJson(out, 'onnx/config.json')).toEqual({ vocab_size: 900, eos_token_id: [0, 898] });
+});
+
+it('keeps the tokens of a template where no space is put in front of its texts', async () => {
+  const model = join(folder(), 'model');
+  await mkdir(model);
+  const pieces = [
+    '<unk>',
+    '<s>',
+    '</s>',
+    ...'\u2581|<>:abcdefghijklmnopqrstuvwxyz',
+    'user',
+    '\u2581user',
+    'sys',
+    'odd',
+    '</',
+    '>:',
+  ];
+  const space = { type: 'Metaspace', replacement: '\u2581', prepend_scheme: 'first', split: true };
+  const special = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  const tokenizer = {
+    added_tokens: ['<unk>', '<s>', '</s>'].map((content, id) => ({ id, content, ...special })),
+    normalizer: null,
+    pre_tokenizer: space,
+    post_processor: null,
+    decoder: space,
+    model: { type: 'Unigram', unk_id: 0, vocab: pieces.map((piece, id) => [piece, id === 0 ? -9 : -1]) },
+  };
+  const chat_template = "{% for m in messages %}{{ '<s>' + m.role + ': ' + m.content }}{% endfor %}";
+  await writeFile(join(model, 'model.onnx'), buildDecoder());
+  await writeFile(join(model, 'config.json'), JSON.stringify({ vocab_size: VOCABULARY }));
+  await writeFile(join(model, 'tokenizer.json'), JSON.stringify(tokenizer));
+  await writeFile(join(model, 'tokenizer_config.json'), JSON.stringify({ chat_template }));
+  const out = join(folder(), 'out');
+  await trimVocabulary({ model, out, vocabulary: ['a'], engine, certify: false });
+  const { vocab } = (await readJson(out, 'tokenizer.json')).model as { readonly vocab: readonly [string, number][] };
+  const remaining = vocab.map(([piece]) => piece);
+  expect(remaining).toEqual(expect.arrayContaining(['\u2581user', 'user', 'sys']));
+  expect(remaining).not.toContain('odd');
 });
 
 it('gives the same bytes from a saved list of tokens, and returns a finished result', async () => {
