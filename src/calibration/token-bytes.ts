@@ -6,7 +6,7 @@ const BYTE_CHARACTERS: readonly string[] = makeByteCharacters();
 const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = new Map(BYTE_CHARACTERS.map((char, byte) => [char, byte]));
 
 /** Underscore that SentencePiece writes for a space. */
-const SPACE_MARK = /\u2581/g;
+const SPACE_MARK = '\u2581';
 
 const BYTE_TOKEN = /^<0x([0-9A-F]{2})>$/;
 
@@ -30,6 +30,20 @@ export function hasType(part: unknown, type: string): boolean {
   );
 }
 
+/** Characters that the decoder writes as spaces: SentencePiece's, and those of `Metaspace` and `Replace`. */
+export function spaceMarksOf({ decoder }: Readonly<Record<string, unknown>>): ReadonlySet<string> {
+  const marks = new Set([SPACE_MARK]);
+  const collect = (part: unknown): void => {
+    if (!isRecord(part)) return;
+    if (Array.isArray(part.decoders)) part.decoders.forEach(collect);
+    const { String: replaced } = Object(part.pattern) as { readonly String?: unknown };
+    const mark = part.type === 'Metaspace' ? part.replacement : part.content === ' ' ? replaced : undefined;
+    if (typeof mark === 'string' && mark !== '') marks.add(mark);
+  };
+  collect(decoder);
+  return marks;
+}
+
 /**
  * Creates a function from a token that is not an added token to its UTF-8 bytes. A character's bytes may be split over
  * several tokens.
@@ -46,12 +60,13 @@ export function tokenBytesOf(tokenizerJson: Readonly<Record<string, unknown>>): 
       return bytes.includes(undefined) ? encoder.encode(content) : Uint8Array.from(bytes as number[]);
     };
   }
+  const marks = [...spaceMarksOf(tokenizerJson)];
   const prefix = model.type === 'WordPiece' ? String(model.continuing_subword_prefix ?? '##') : '';
   return (content) => {
     const [, hex] = (model.byte_fallback === true && BYTE_TOKEN.exec(content)) || [];
     if (hex !== undefined) return Uint8Array.of(Number.parseInt(hex, 16));
     const text = prefix !== '' && content.startsWith(prefix) ? content.slice(prefix.length) : content;
-    return encoder.encode(text.replace(SPACE_MARK, ' '));
+    return encoder.encode(marks.reduce((spaced, mark) => spaced.replaceAll(mark, ' '), text));
   };
 }
 

@@ -1,4 +1,4 @@
-import { byteCharacter, byteToken } from '../calibration/token-bytes.js';
+import { byteCharacter, byteToken, spaceMarksOf } from '../calibration/token-bytes.js';
 import { UnsupportedModelError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
 import type { TokenizerFile } from './tokenizer-file.js';
@@ -23,12 +23,10 @@ export function findFallbackTokens(file: TokenizerFile): ReadonlySet<number> {
 
 const ALL_BYTES = Array.from({ length: 256 }, (_, byte) => byte);
 
-/** SentencePiece's space, which is not decoded from bytes. */
-const SPACE_MARK = '\u2581';
-
 const FALLBACKS: Readonly<Record<TokenizerFile['kind'], (file: TokenizerFile) => Iterable<string>>> = {
   'byte-level BPE': () => ALL_BYTES.map(byteCharacter),
-  'BPE with byte fallback': () => [...ALL_BYTES.map(byteToken), SPACE_MARK],
+  // Bytes of a mark are not decoded to a space.
+  'BPE with byte fallback': ({ json }) => [...ALL_BYTES.map(byteToken), ...spaceMarksOf(json)],
   BPE: charactersAndWords,
   WordPiece: wordPieceCharacters,
   Unigram: unigramPieces,

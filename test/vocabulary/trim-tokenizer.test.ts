@@ -195,6 +195,14 @@ it('keeps the parts by the last rank of a merge that is listed twice', async () 
   expect([...createTokenizer(trimmed, {}).encode('abcd')]).toEqual([...old].map((id) => ids.newId(id)));
 });
 
+it('keeps another mark for a space, and words behind it by language', async () => {
+  const json = JSON.parse(JSON.stringify(byteFallback).replaceAll('\u2581', 'Ġ')) as Json;
+  const { file, keep } = await trim(json, { listed: [] });
+  expect([...keep].map((id) => file.contents[id])).toEqual([...PIECES.slice(0, 3 + BYTES.length), 'Ġ']);
+  const { file: words, keep: english } = await trim(json, { languages: ['en'] });
+  expect([...english].map((id) => words.contents[id])).toContain('Ġworld');
+});
+
 const FALLBACK_MODEL = byteFallback.model as Json;
 
 it.each<[name: string, Json]>([
