@@ -74,7 +74,8 @@ export function specialTokensOf(document: unknown): readonly string[] {
 /** Levels of nested lists: alternatives of sequences of ids. */
 const MAX_NESTED = 3;
 
-const isId = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
+/** Whether a value of a file can be a token id. */
+export const isId = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
 
 /** Numbers that are not token ids, such as -1, or are outside the vocabulary, do not change. */
 const renumberOne = (id: unknown, ids: RenumberedIds): unknown => (isId(id) ? (ids.newId(id) ?? id) : id);

@@ -1,5 +1,6 @@
 import { isRecord } from '../parse-json.js';
 import type { RenumberedIds } from './renumbered-ids.js';
+import { isId } from './token-ids-in-documents.js';
 import { splitMerge, type TokenizerFile } from './tokenizer-file.js';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -63,8 +64,8 @@ function renumberProcessor(processor: unknown, ids: RenumberedIds): unknown {
   };
 }
 
-/** Ids in a tokenizer.json outside its vocabulary. */
-export function idsNamedByTokenizer({ json, contents }: TokenizerFile): readonly number[] {
+/** Ids in a tokenizer.json outside its vocabulary; an id of padding may be that of a row without a token. */
+export function idsNamedByTokenizer({ json }: TokenizerFile): readonly number[] {
   const found: unknown[] = [];
   const collect = (processor: unknown): void => {
     if (!isRecord(processor)) return;
@@ -75,7 +76,7 @@ export function idsNamedByTokenizer({ json, contents }: TokenizerFile): readonly
   };
   collect(json.post_processor);
   found.push(Object(json.padding).pad_id, Object(json.model).unk_id);
-  return found.filter((id): id is number => typeof id === 'number' && contents[id] !== undefined);
+  return found.filter(isId);
 }
 
 /** Contents of GPT-2's `merges.txt`, next to its `vocab.json`. */

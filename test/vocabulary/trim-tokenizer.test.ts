@@ -289,6 +289,14 @@ it('keeps the unknown and the padding token, and those around a text, though the
   expect((await trim({ ...named, padding: null }, { listed: [] })).keep).toContain(pieces.indexOf('hello'));
 });
 
+it('keeps a row without a token that the file pads with', async () => {
+  const row = PIECES.length + 2;
+  const { json, keep } = await trim({ ...byteFallback, padding: { pad_id: row, pad_token: '<pad>' } }, { listed: [] });
+  expect(keep.at(-1)).toBe(row);
+  expect(json.padding).toEqual({ pad_id: keep.length - 1, pad_token: '<pad>' });
+  expect(idsNamedByTokenizer(readTokenizerFile({ ...unigram, padding: { pad_id: -1 } }))).toEqual([1, 0]);
+});
+
 it('keeps the least likely piece of Unigram, from which the score of unknown characters follows', async () => {
   const model = unigram.model as Json & { readonly vocab: readonly [string, number][] };
   const vocab = model.vocab.map(([piece, score]) => [piece, piece === 'привет' ? -20 : score]);
