@@ -1,7 +1,7 @@
 import { byteCharacter, byteToken, spaceMarksOf } from '../calibration/token-bytes.js';
 import { UnsupportedModelError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
-import type { TokenizerFile } from './tokenizer-file.js';
+import { fallbackToken, type TokenizerFile } from './tokenizer-file.js';
 
 /**
  * Ids of the tokens without which some texts could not be encoded, or would have other tokens: bytes or single characters,
@@ -26,7 +26,10 @@ const ALL_BYTES = Array.from({ length: 256 }, (_, byte) => byte);
 const FALLBACKS: Readonly<Record<TokenizerFile['kind'], (file: TokenizerFile) => Iterable<string>>> = {
   'byte-level BPE': () => ALL_BYTES.map(byteCharacter),
   // Bytes of a mark are not decoded to a space.
-  'BPE with byte fallback': ({ json }) => [...ALL_BYTES.map(byteToken), ...spaceMarksOf(json)],
+  'BPE with byte fallback': ({ json, modelIds }) => [
+    ...ALL_BYTES.map((byte) => fallbackToken(byte, modelIds)),
+    ...spaceMarksOf(json),
+  ],
   BPE: charactersAndWords,
   WordPiece: wordPieceCharacters,
   Unigram: unigramPieces,

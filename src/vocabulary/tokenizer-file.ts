@@ -8,7 +8,10 @@ type Json = Readonly<Record<string, unknown>>;
 export type TokenizerKind =
   /** Merges of bytes. */
   | 'byte-level BPE'
-  /** Merges of characters; characters without a token become bytes: all 256 are tokens, and the decoder joins them. */
+  /**
+   * Merges of characters; characters without a token become bytes: all 256 are tokens, except those of ASCII characters that are
+   * tokens, and the decoder joins them.
+   */
   | 'BPE with byte fallback'
   /** Merges of characters; characters without a token become the unknown token, or bytes that are tokens. */
   | 'BPE'
@@ -97,9 +100,15 @@ function kindOf(json: Json, model: Json, ids: ReadonlyMap<string, number>): Toke
       );
   }
   if (isByteLevel(json)) return 'byte-level BPE';
-  const hasBytes = Array.from({ length: 256 }, (_, byte) => byteToken(byte)).every((token) => ids.has(token));
+  const hasBytes = Array.from({ length: 256 }, (_, byte) => fallbackToken(byte, ids)).every((token) => ids.has(token));
   const readsBytes = hasBytes && hasType(json.decoder, 'ByteFallback');
   return model.byte_fallback === true && readsBytes ? 'BPE with byte fallback' : 'BPE';
+}
+
+/** Token of a byte; where it is missing, that of its ASCII character: Gemma 2 has a tab instead of `<0x09>`. */
+export function fallbackToken(byte: number, ids: ReadonlyMap<string, number>): string {
+  const token = byteToken(byte);
+  return ids.has(token) || byte > 0x7f ? token : String.fromCharCode(byte);
 }
 
 function readMerges({ merges }: Json, ids: ReadonlyMap<string, number>): Merge[] {

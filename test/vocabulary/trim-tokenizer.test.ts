@@ -241,6 +241,17 @@ it.each(['Unigram', 'BPE with ignore_merges'])(
   },
 );
 
+it('falls back to bytes where an ASCII character has its own token instead of its byte, as in Gemma 2', async () => {
+  const pieces = PIECES.map((piece) => (piece === byteToken(9) ? '\t' : piece));
+  const json = { ...byteFallback, model: { ...FALLBACK_MODEL, vocab: idsOf(pieces) } };
+  expect(readTokenizerFile(json).kind).toBe('BPE with byte fallback');
+  const { json: trimmed, file, keep } = await trim(json, { listed: [] });
+  expect([...keep].map((id) => file.contents[id])).toEqual([...pieces.slice(0, 3 + BYTES.length), '\u2581']);
+  const [before, after] = [createTokenizer(json, {}), createTokenizer(trimmed, {})];
+  for (const text of ['\tif 日本:\n\t\tпривет', ...randomTexts(40)])
+    expect(after.decode(after.encode(text))).toBe(before.decode(before.encode(text)));
+});
+
 it('renumbers ids in all parts of the file, and keeps the rest', async () => {
   const shifted = {
     ...byteFallback,
