@@ -143,10 +143,11 @@ function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: Packe
   const [experts = 1, rows = 1, bytes = 1] = c.input(weight).dims;
   const size = (bytes * 8) / bits;
   const blocks = c.input(scales).dims[2] ?? 1;
-  const blocked = [experts, rows, blocks, size / blocks];
-  if (!Number.isInteger(size / blocks))
+  const blockSize = blockSizeOf(node, size, blocks);
+  if (Math.ceil(size / blockSize) !== blocks || !Number.isInteger(blockSize))
     throw unsupported(node, `rows of ${size} weights cannot be divided into ${blocks} blocks.`);
   const unpack = (input: number, dims: readonly number[]) => o.reshape(unpackBits(c, c.input(input), bits), dims);
+  const levels = o.pad(unpack(weight, [experts, rows, size]), 2, { before: 0, after: blocks * blockSize - size });
   const points = c.has(zeroPoints) ? c.input(zeroPoints).dims : [];
   // Rows with one scale each share bytes of zero points.
   const packedPoints = points.length === 2 ? 1 : (points[2] ?? 0) * (8 / bits);
@@ -154,9 +155,14 @@ function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: Packe
     packedPoints > 0
       ? o.slice(unpack(zeroPoints, [experts, rows, packedPoints, 1]), 2, { start: 0, end: blocks })
       : 2 ** (bits - 1);
-  const centred = o.sub(unpack(weight, blocked), centre);
-  return o.reshape(o.mul(centred, o.reshape(c.input(scales), [experts, rows, blocks, 1])), [experts, rows, size]);
+  const centred = o.sub(o.reshape(levels, [experts, rows, blocks, blockSize]), centre);
+  const scaled = o.mul(centred, o.reshape(c.input(scales), [experts, rows, blocks, 1]));
+  return o.slice(o.reshape(scaled, [experts, rows, blocks * blockSize]), 2, { start: 0, end: size });
 }
+
+/** Weights of a packed row that share a scale. The last block of a row may be shorter. */
+const blockSizeOf = (node: NodeProto, size: number, blocks: number): number =>
+  blocks > 1 ? intAttribute(node, 'block_size', 0) || size / blocks : size;
 
 const experts = (gradient: Gradient, parameters: Operator['parameters'] = {}): Operator => ({
   ...PLAIN,
@@ -255,7 +261,7 @@ export function neuronAxes(
   const perElement = bits === undefined ? 1 : 8 / bits;
   const neuronCount = (dims(second)[2] ?? 0) * perElement;
   const blocks = dims(scales)[2] ?? 1;
-  const blockSize = neuronCount / blocks;
+  const blockSize = blockSizeOf(node, neuronCount, blocks);
   const isPacked = blocks > 1 && zeroPoints !== '';
   const unitSize = blocks > 1 ? blockSize * (isPacked ? perElement : 1) : perElement;
   if (neuronCount % unitSize !== 0)

@@ -336,6 +336,12 @@ export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> 
     packedExperts(4, { k: 2, normalize_routing_weights: 1, activation_type: 'silu' }),
     packedExperts(8, { k: 1, normalize_routing_weights: 1, activation_type: 'silu' }),
     packedExperts(4, { k: 2, normalize_routing_weights: 1, activation_type: 'silu' }, { blocks: 2, points: true }),
+    // The last block of the second weight's rows has 8 weights.
+    packedExperts(
+      4,
+      { k: 2, normalize_routing_weights: 1, activation_type: 'silu' },
+      { blocks: 2, points: true, neurons: 24 },
+    ),
     // More weights than are unpacked at once.
     packedExperts(4, { k: 2, normalize_routing_weights: 1, activation_type: 'silu' }, { neurons: 24_576, tokens: 1 }),
   ],

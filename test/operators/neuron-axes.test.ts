@@ -55,6 +55,7 @@ it.each([
   [{ activation_type: 'gelu' }, 'its activation is "gelu"'],
   [{ activation_type: 'silu' }, '"first" has 128 rows for 64 neurons'],
   [{ quant_type: 'fp4' }, 'its weights are "fp4"'],
+  [{ block_size: 20 }, 'its 64 neurons cannot be divided into runs of 20, which share a byte or a scale'],
 ])('gives the reason why neurons cannot be removed: %j', (attributes, reason) => {
   expect(axesOf(['secondScales', ''], attributes)).toEqual({ reason });
 });
