@@ -2,6 +2,7 @@ import { toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
 import type { PrunableModule } from '../src/architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../src/errors.js';
+import { makeFloatInitializer } from '../src/onnx/build.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import { type PruneOptions, resolveOptions } from '../src/options.js';
 import { recipeModule } from '../src/pipeline/write-recipe.js';
@@ -46,6 +47,10 @@ const FORMS: Readonly<Record<string, Part>> = {
     const [tokens, weight] = [g.op('Reshape', [x, g.ints(-1, HIDDEN)]), g.weight([HIDDEN, EXPERTS], 0.8)];
     const [a, b] = [tokens, weight].map((value) => g.op('Cast', [value], { to: 10 })) as [string, string];
     return g.op('Cast', [g.op('MatMul', [a, b])], { to: 1 });
+  }),
+  'a mask of experts in another type than float': mixture((g, x) => {
+    const mask = g.op('Cast', [g.codes([EXPERTS])], { to: 9 });
+    return g.op('Where', [mask, plainRouter(g, x), g.scalar(-4)]);
   }),
   'groups of experts before the operator': mixture((g, x) => {
     const apart = g.op('Reshape', [plainRouter(g, x), g.ints(-1, 2, EXPERTS / 2)]);
@@ -443,6 +448,13 @@ const REFUSED: Readonly<Record<string, { readonly ffn: Part; readonly reason: Re
   'a router with a norm': {
     ffn: mixture((g, x) => g.op('LpNormalization', [plainRouter(g, x)], { axis: -1, p: 2 })),
     reason: /experts cannot be followed through LpNormalization$/,
+  },
+  'a bias in a Constant node': {
+    ffn: mixture((g, x) => {
+      const tensor = makeFloatInitializer('', [EXPERTS], [0.3, 0, -0.2, 0.1, 0, -0.1]);
+      return g.op('Add', [plainRouter(g, x), g.op('Constant', [], { value: { tensor } })]);
+    }),
+    reason: /^"Constant_\S+" has a number for each expert and is not a plain weight$/,
   },
   'a sum over the scores of all experts': {
     ffn: gathered((g, x) => {

@@ -122,11 +122,14 @@ export function followRouter(
       if (dataValues.has(value) || (at !== undefined && !index.constants.has(value)))
         throw new MixtureStop(reader, `the router is not a product with a weight: it reads "${value}" itself`);
       // Integers are shapes and indices, which the nodes that read them update.
-      if (!isAfterChoice && index.initializers.has(value) && hasExperts(value) && isFloat(search, value)) label(value);
+      if (!isAfterChoice && index.initializers.has(value) && hasExperts(value) && !isInteger(search, value))
+        label(value);
       continue;
     }
     const node = index.nodes[at]!;
     const { opType } = node;
+    if (opType === 'Constant' && !isAfterChoice && unitIds.length > 1 && hasExperts(value) && !isInteger(search, value))
+      throw new MixtureStop(reader, `"${value}" has a number for each expert and is not a plain weight`);
     // Sizes are still those of the dense model, see `removeUnits`.
     if (opType !== 'Shape') nodes.add(at);
     if (isLinearNode(index, at)) {
