@@ -317,6 +317,21 @@ describe('neurons inside experts', () => {
     );
   });
 
+  it('are not pruned, with the reason, if both linear layers have one bias', async () => {
+    const loaded = await load(({ g }, x) => {
+      const bias = g.floats([EXPERTS, HIDDEN], new Array(EXPERTS * HIDDEN).fill(0));
+      const weights = [g.weight([EXPERTS, HIDDEN, HIDDEN], 0.3), bias, g.weight([EXPERTS, HIDDEN, HIDDEN], 0.3), bias];
+      const attributes = { k: CHOSEN, normalize_routing_weights: 1, activation_type: 'silu' };
+      return g.op('MoE', [x, plainRouter(g, x), ...weights], attributes, 'com.microsoft');
+    });
+    const { outcome, maskedGap } = await checkPruning(loaded, { sparsity: 0.3, modules: 'experts' }, VOCABULARY);
+    expect(maskedGap).toBeLessThan(1e-5);
+    expect(outcome.modules.map(({ neurons }) => neurons)).toEqual([undefined, undefined]);
+    expect(outcome.remarks).toContainEqual(
+      expect.stringMatching(/^block 0 experts: neurons inside them stay: both linear layers read "\S+"$/),
+    );
+  });
+
   it('are not pruned, with the reason, if their activation is unknown', async () => {
     const { analysed } = await load(mixture(plainRouter, { activation_type: 'gelu', swiglu_fusion: 0 }, 1));
     expect(expertsOf({ analysed } as Loaded).map(({ neuronsObstacle }) => neuronsObstacle)).toEqual([

@@ -255,6 +255,8 @@ export function neuronAxes(
     (slot) => node.input[slot] ?? '',
   ) as [string, string, string, string];
   if (third !== '') return { reason: 'its experts have a third linear layer (fc3)' };
+  const twice = node.input.find((name, at) => name !== '' && node.input.indexOf(name) < at);
+  if (twice !== undefined) return { reason: `both linear layers read "${twice}"` };
   if (!['', 'int'].includes(textAttribute(node, 'quant_type')))
     return { reason: `its weights are "${textAttribute(node, 'quant_type')}"` };
   const bits = node.opType === 'QMoE' ? intAttribute(node, 'expert_weight_bits', 4) : undefined;
