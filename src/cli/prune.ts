@@ -119,7 +119,12 @@ function reportPath(
 }
 
 /** A dry run only estimates, unless a report, a recipe or statistics are requested. */
-const isEstimated = ({ dryRun, report, recipe, statistics }: LadderRequest): boolean =>
+export const isEstimated = ({
+  dryRun,
+  report,
+  recipe,
+  statistics,
+}: Pick<LadderRequest, 'dryRun' | 'report' | 'recipe' | 'statistics'>): boolean =>
   dryRun === true && typeof report !== 'string' && recipe === undefined && statistics === undefined;
 
 /** A pruning report for people. */

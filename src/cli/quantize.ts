@@ -1,16 +1,19 @@
-import type { PruneReport, QuantizeRequest } from '../node.js';
+import type { PrunePlan, PruneReport, QuantizeRequest } from '../node.js';
 import { QUANTIZE } from '../options/commands.js';
 import { resolveQuantisation } from '../options/quantisation.js';
+import { REMOVE_NOTHING } from '../pipeline/run-quantize.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
+import { formatNotes } from './format-run.js';
 import { withResumeHint } from './interrupted-error.js';
 import { asPath } from './next-steps.js';
-import { formatOutcome } from './prune.js';
+import { formatOutcome, isEstimated } from './prune.js';
+import { describeMemory, describeTime } from './prune-plan.js';
 import type { Colors } from './terminal.js';
 
 /** `quantize <model>` */
-export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
+export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport | PrunePlan> = {
   name: 'quantize',
   call: 'quantize',
   description: 'write a model in other dtypes, without pruning',
@@ -22,9 +25,22 @@ export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
     'quantize ./model --out small --dtype q4 --calibration my.txt',
   ],
   check: resolveQuantisation,
-  run: (api, request) => withResumeHint(request, api.quantize(request)),
-  format: formatQuantized,
+  run: (api, request) =>
+    isEstimated(request) ? api.plan({ ...request, ...REMOVE_NOTHING }) : withResumeHint(request, api.quantize(request)),
+  format: (result, colors, request) =>
+    'stages' in result ? formatEstimate(result, colors) : formatQuantized(result, colors, request),
 };
+
+/** Estimated files and time, for people. */
+function formatEstimate(plan: PrunePlan, colors: Colors): string {
+  const [result] = plan.results;
+  return [
+    `${colors.bold('Would quantise')} ${plan.model} (${formatBytes(result!.bytes.before)} before)\n`,
+    ...formatDtypes(result!),
+    ...formatNotes(plan.remarks, colors),
+    describeTime(plan, colors) + describeMemory(plan),
+  ].join('\n');
+}
 
 /** The written files, for people. */
 function formatQuantized(report: PruneReport, colors: Colors, { report: place }: QuantizeRequest): string {

@@ -88,7 +88,10 @@ const { recipe: _, out: quantized, ...FOLDER } = RESULT;
 
 /** Options of report and certificate for calls that do not prune. */
 const QUANTISED_RESULT = {
-  dryRun: { ...FOLDER.dryRun, help: 'check everything, and estimate sizes and time; write no model' },
+  dryRun: {
+    ...FOLDER.dryRun,
+    help: 'check everything, estimate sizes and time; with --report also round, but write no model',
+  },
   report: { ...FOLDER.report, otherwise: 'next to the quantised model' },
   quoteText: FOLDER.quoteText,
   reportPaths: FOLDER.reportPaths,

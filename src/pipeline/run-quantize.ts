@@ -22,7 +22,7 @@ export interface QuantizeRequest
 }
 
 /** Pruning options that remove nothing and read no tokens. */
-const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
+export const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
 
 /**
  * Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are

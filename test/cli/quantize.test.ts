@@ -22,6 +22,17 @@ describe('fang-prune quantize', () => {
     );
   });
 
+  it('estimates in a dry run, and rounds only for a report', async () => {
+    const { calls, out } = await runWithDouble('quantize dense --dtype q4 --windows 2 --dry-run');
+    expect(calls).toMatchObject([
+      ['plan', { model: 'dense', sparsity: 0, dtype: ['q4'], calibration: { windowCount: 2 } }],
+    ]);
+    expect(out).toMatch(/^Would quantise dense \(11\.6 MB before\)\n/);
+    expect(out).toContain('It would take about 3 min 3 s here');
+    const reported = await runWithDouble('quantize dense --dtype q4 --dry-run --report report.json');
+    expect(reported.calls).toMatchObject([['quantize', { dryRun: true, report: 'report.json' }]]);
+  });
+
   it('refuses an unknown dtype, and suggests the nearest', async () => {
     const { err, exitCode } = await runWithDouble('quantize model -o out --dtype q4f15');
     expect(exitCode).toBe(2);
