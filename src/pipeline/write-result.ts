@@ -99,7 +99,7 @@ export interface ResultVocabulary {
 
 /**
  * Quantises, saves, certifies and reports; a dry run only counts bytes. After a failure no folder exists. With one
- * folder per dtype, the report of the first is returned.
+ * folder per dtype, the report of the first is returned, in a dry run with the sizes of all dtypes.
  */
 export async function writeResult(
   context: JobContext,
@@ -120,7 +120,10 @@ export async function writeResult(
   const key = source.job.healing?.stop ? undefined : keyAt(platform, run, [targetOf(places)]);
   const topActivations = await measureTopActivations(context, source, outcome, request);
   const parts: PreparedFolder[] = [];
-  for (const { inside, dtypes } of dtypeFolders(layout, quantisation.dtypes)) {
+  const folders = dtypeFolders(layout, quantisation.dtypes);
+  if (folders.length > 1)
+    remarks.push(`each dtype has a folder of its own: ${folders.map(({ inside }) => inside).join(', ')}`);
+  for (const { inside, dtypes } of folders) {
     const outside = inside === '' ? out : out && files.resolve(out, inside);
     const part = {
       ...request,
@@ -141,8 +144,14 @@ export async function writeResult(
     await journal?.settle();
     return reports[0]!;
   };
+  const count = async () => {
+    const reports: PruneReport[] = [];
+    for (const part of parts) reports.push(await part.count());
+    const dtypes = reports.flatMap((one) => one.dtypes ?? []);
+    return { ...reports[0]!, ...(dtypes.length > 0 && { dtypes }) };
+  };
   const report = await (out === undefined
-    ? parts[0]!.count()
+    ? count()
     : buildOutput(context, { out, source: folder, force: force || places.isRepeated, run: key }, fill));
   if (force && out !== undefined) {
     await journal?.write(replacedEntry(index), [true]);

@@ -106,6 +106,12 @@ describe('quantize', () => {
     const request = { model, out: at('out'), dtype: ['q4', 'fp16'], rounding: 'nearest', evaluation: false } as const;
     const first = await quantize(request);
     expect(first.out).toBe(at('out/q4'));
+    expect(first.remarks).toContain('each dtype has a folder of its own: q4, fp16');
+    const { out: _, ...counted } = request;
+    const { dtypes, bytes } = await quantize({ ...counted, dryRun: true });
+    expect(dtypes!.map(({ dtype }) => dtype)).toEqual(['q4', 'fp16']);
+    expect(dtypes![0]!.bytes).toBe(first.dtypes![0]!.bytes);
+    expect(bytes).toEqual(first.bytes);
     expect((await readdir(at('out'))).sort()).toEqual(['fang-prune-files.json', 'fp16', 'q4']);
     expect(await readJson('out/fp16/genai_config.json')).toEqual(await readJson('out/q4/genai_config.json'));
     expect(await quantize(request)).toMatchObject({ createdAt: first.createdAt, out: at('out/q4') });
