@@ -213,8 +213,11 @@ export function checkEffect(checked: object, rows: AnyRows, run: RunFacts): void
   for (const [name, value] of Object.entries(checked)) {
     const row = rows[name];
     if (row?.applies === undefined || row.applies.within(run, value)) continue;
-    const parts = typeof value === 'object' && row.parts !== undefined ? Object.keys(value) : undefined;
-    // These request nothing.
+    // `false` requests nothing.
+    const parts =
+      typeof value === 'object' && row.parts !== undefined
+        ? Object.keys(value).filter((part) => value[part as never] !== false)
+        : undefined;
     if (value === false || value === row.default || parts?.length === 0) continue;
     const [part] = parts ?? [];
     const path = part === undefined ? name : `${name}.${part}`;

@@ -102,6 +102,7 @@ describe('prune', () => {
     ['--grouping', { grouping: true }],
     ['--no-grouping', { grouping: false }],
     ['--heal-share 50%', { heal: { share: 0.5 } }],
+    ['--method magnitude --no-generate-calibration', { method: 'magnitude', calibration: { generate: false } }],
     ['--per-block-kv-heads', { perBlockKvHeads: true }],
     [
       '--block-sparsity 0=0.5,3.ffn=20% --block-sparsity 3.attention=0',
@@ -126,6 +127,7 @@ describe('prune', () => {
     ['--minimum-width 120%', /--minimum-width is "120%"; expected a number from 0 to 1/],
     ['--minimum-wdith 0', /unknown option '--minimum-wdith' \(Did you mean --minimum-width\?\)/],
     ['--method o-fnag', /--method is "o-fnag"; expected one of .* \(did you mean "o-fang"\?\)/],
+    ['--method magnitude --no-generate-calibration --windows 8', /--windows has no effect in this run/],
     [
       '--method magnitude --windows 8',
       /--windows has no effect in this run: it applies only to methods, .* that read tokens/,
