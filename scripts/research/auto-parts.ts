@@ -93,7 +93,6 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
     model: dense,
     engine,
     seed: Number(values.seed),
-    positionCount: analysed.positionCount,
     vocabularySize: analysed.detected.layout.vocabularySize,
     calibration: resolveCalibration({
       windowCount,

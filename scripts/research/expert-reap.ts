@@ -34,7 +34,6 @@ await withDense(model!, async ({ context, engine, folder, dense, analysed }) => 
     model: dense,
     engine,
     seed: 0,
-    positionCount: analysed.positionCount,
     vocabularySize: analysed.detected.layout.vocabularySize,
     calibration: resolveCalibration({
       windowCount: Number(values.windows),

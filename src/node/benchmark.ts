@@ -8,7 +8,7 @@ import { guardListener } from '../pipeline/guard-listener.js';
 import { createOverallProgress } from '../pipeline/overall-progress.js';
 import type { JobControl } from '../progress.js';
 import type { ExecutionProviderChoice } from '../runtime/platform.js';
-import { contextLength, modelPaths, openModelFolder, type SourceOptions, totalBytes } from '../storage/model-folder.js';
+import { modelPaths, openModelFolder, type SourceOptions, totalBytes } from '../storage/model-folder.js';
 import { startWorker, type WorkerProcess } from './bench-process.js';
 import { explainSpeed, type SpeedComparison, targetSpeed } from './explain-speed.js';
 import { nodePlatform } from './node-platform.js';
@@ -136,7 +136,7 @@ async function shortestContext(models: readonly string[], options: SourceOptions
   let shortest = Number.POSITIVE_INFINITY;
   for (const model of models) {
     const folder = await openModelFolder(nodePlatform, model, { offline, onProgress, signal });
-    shortest = Math.min(shortest, contextLength(folder) ?? shortest);
+    shortest = Math.min(shortest, (await folder.longestWindow()) ?? shortest);
     await folder.close();
   }
   return shortest;

@@ -44,6 +44,9 @@ const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] =
   { pattern: /past|cache/, role: 'past' },
 ];
 
+/** Role that an input's name says, if it is known. */
+export const inputRole = (name: string): InputRole | undefined => ROLES.find(({ pattern }) => pattern.test(name))?.role;
+
 /** The input for token ids. */
 export function findTokenInput<T extends { readonly name: string }>(inputs: readonly T[]): T | undefined {
   return inputs.find(({ name }) => TOKENS.test(name));
@@ -93,7 +96,7 @@ export function readModelInputs(graph: GraphProto): ModelInput[] {
 }
 
 function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
-  const role = ROLES.find(({ pattern }) => pattern.test(info.name))?.role;
+  const role = inputRole(info.name);
   if (PAGED.test(info.name)) {
     throw new UnsupportedModelError(
       `input "${info.name}" belongs to a paged KV cache, which is not supported yet; export the model with a cache of past keys and values, one for each block`,

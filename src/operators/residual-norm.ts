@@ -26,6 +26,7 @@ export const RESIDUAL_NORMS = {
   /** Inputs: 0 tokens, 1 segments, 2 words, 3 positions' table, 5 gamma, 6 beta, 8 positions. */
   'com.microsoft.EmbedLayerNormalization': {
     ...PLAIN,
+    positionTable: 3,
     axis: missing('it is decomposed before channels are traced'),
     gradient: missing('gradients end after the embeddings'),
     split: (node) => {

@@ -5,7 +5,7 @@ import type { TrimmingCertificate } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { findTokenizer } from '../storage/load-tokenizer.js';
-import { longestWindow, type ModelFolder, openModelFolder } from '../storage/model-folder.js';
+import { type ModelFolder, openModelFolder } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import { withLanguageModel } from './open-language-model.js';
 
@@ -45,7 +45,7 @@ export function certifyTrimming(
   { folder, trimmed, engine, keep }: CertifyInput,
 ): Promise<TrimmingCertificate | undefined> {
   return timed('certify', async () => {
-    const longest = longestWindow(folder, undefined) ?? WINDOW.windowLength;
+    const longest = (await folder.longestWindow()) ?? WINDOW.windowLength;
     const { windows } = await findHeldOutWindows({
       ...WINDOW,
       windowLength: Math.min(WINDOW.windowLength, longest),

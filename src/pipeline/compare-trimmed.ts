@@ -6,7 +6,7 @@ import type { TrimmingCost } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
 import { checkpoint } from '../runtime/journal.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
-import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import type { ModelFolder } from '../storage/model-folder.js';
 import { certifyTrimming } from './certify-trimming.js';
 import type { JobContext } from './job-context.js';
 import { withLanguageModel } from './open-language-model.js';
@@ -53,7 +53,7 @@ async function measureTrimmingCost(
   const text = isFromSource
     ? unseen.slice(-MAX_CHARACTERS)
     : (await import('../evaluation/held-out-text.js')).HELD_OUT_TEXTS.join('\n');
-  const longest = longestWindow(original, undefined) ?? WINDOW_LENGTH;
+  const longest = (await original.longestWindow()) ?? WINDOW_LENGTH;
   const measure = async (folder: ModelFolder, index: number): Promise<number | undefined> => {
     const tokenizer = await requireTokenizer(folder, 'bits per byte');
     const room = Math.min(WINDOW_LENGTH, longest) - findLeadingTokens(tokenizer).length;

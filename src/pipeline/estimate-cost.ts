@@ -14,7 +14,7 @@ import { usesCoordinateDescent } from '../quantisation/coordinate-descent.js';
 import { DTYPES, type Dtype, hasFewLevels } from '../quantisation/dtypes.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
-import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import type { ModelFolder } from '../storage/model-folder.js';
 import { HELD_OUT } from './held-out.js';
 import type { ExpectedStep } from './overall-progress.js';
 import { CERTIFIED_WINDOWS } from './stage-certify.js';
@@ -236,13 +236,12 @@ export const machineSpeed = ({ graphs, script }: MeasuredSpeed): MachineSpeed =>
 });
 
 /** Tokens of a calibration window. */
-export function expectedWindowLength(
+export async function expectedWindowLength(
   { windowLength }: Pick<ResolvedCalibration, 'windowLength'>,
   folder: ModelFolder,
-  { positionCount }: AnalysedModel,
-): number {
+): Promise<number> {
   const { windowLength: most } = CALIBRATION_DEFAULTS;
-  return Math.min(windowLength ?? most, longestWindow(folder, positionCount) ?? Number.POSITIVE_INFINITY);
+  return Math.min(windowLength ?? most, (await folder.longestWindow()) ?? Number.POSITIVE_INFINITY);
 }
 
 /** Expected steps of a pruning run in order, with their times. */

@@ -10,7 +10,7 @@ import type { SAMPLE } from '../options/single-calls.js';
 import type { ReadingOptions, TextWindows } from '../options/texts.js';
 import type { Platform } from '../runtime/platform.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
-import { contextLength, type ModelFolder, type ModelRequest } from '../storage/model-folder.js';
+import type { ModelFolder, ModelRequest } from '../storage/model-folder.js';
 import { withJob } from './job-context.js';
 import type { TaskEncoding, TaskReport } from './measurements.js';
 import { openLanguageModel } from './open-language-model.js';
@@ -37,7 +37,7 @@ export async function runPerplexity(platform: Platform, request: PerplexityReque
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
     const { onProgress, signal } = request;
-    const options = { ...windowOptions(request, tokenizer, [folder]), onProgress, signal };
+    const options = { ...(await windowOptions(request, tokenizer, [folder])), onProgress, signal };
     return withTextContext(request.text ?? 'the text', () =>
       measureTextPerplexity(model, { text, tokenizer }, options),
     );
@@ -72,7 +72,8 @@ export async function runLogLikelihoods(platform: Platform, request: LogLikeliho
   const { pairs, onProgress, signal } = request;
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'a log-likelihood');
-    const options = { tokenizer, contextLength: contextLength(folder), onProgress, signal };
+    const contextLength = await folder.longestWindow();
+    const options = { tokenizer, contextLength, onProgress, signal };
     return measureLogLikelihoods(model, pairs, options);
   });
 }
@@ -90,7 +91,8 @@ export async function runGeneration(platform: Platform, request: GenerationReque
   const { prompt, newTokens = 64, temperature = 0, seed = 0, signal } = request;
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'writing text');
-    const options = { tokenizer, contextLength: contextLength(folder), prompt, newTokens, temperature, seed, signal };
+    const contextLength = await folder.longestWindow();
+    const options = { tokenizer, contextLength, prompt, newTokens, temperature, seed, signal };
     return { text: await generateText(model, options) };
   });
 }

@@ -4,7 +4,7 @@ import type { CalibrationSource } from '../options.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Platform } from '../runtime/platform.js';
 import { findTokenizer } from '../storage/load-tokenizer.js';
-import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import type { ModelFolder } from '../storage/model-folder.js';
 import { openTextSource } from '../storage/read-text.js';
 import type { JobContext } from './job-context.js';
 
@@ -29,7 +29,7 @@ export function deferHeldOutWindows(
   let found: Promise<HeldOutWindows> | undefined;
   const find = async () => {
     const { folder, analysed, windows, source } = input;
-    const longest = longestWindow(folder, analysed.positionCount) ?? HELD_OUT.windowLength;
+    const longest = (await folder.longestWindow()) ?? HELD_OUT.windowLength;
     return findHeldOutWindows({
       ...HELD_OUT,
       windowLength: Math.min(HELD_OUT.windowLength, longest),

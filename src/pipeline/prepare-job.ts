@@ -43,7 +43,7 @@ export interface JobRequest {
   /** Sparsities of the results: impossible budgets are refused before calibration. */
   readonly sparsities?: readonly number[];
   /** Called after the analysis, before calibration. */
-  readonly onAnalysed?: ((analysed: AnalysedModel) => void) | undefined;
+  readonly onAnalysed?: ((analysed: AnalysedModel) => Promise<void>) | undefined;
   /** Called with the model after the analysis, before calibration. */
   readonly checkModel?: ((job: Omit<PruneJob, 'store'>) => Promise<void>) | undefined;
   /** Called with the bytes of the model's files after the analysis, before calibration. */
@@ -72,13 +72,13 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       : useOriginalWeights(loaded, await stages.load.run(context, request.floats), request.floats.root);
   const analysed = await stages.analyse.run(context, { model, engine });
   await request.checkFreeSpace?.(await totalBytes(context.platform, modelPaths(folder, model)), analysed);
-  request.onAnalysed?.(analysed);
+  await request.onAnalysed?.(analysed);
   const widthMultiple = request.keepsBlocks ? blockOfFfns(model, analysed.detected.layout) : 1;
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;
   checkRun({ model, analysed, options }, sparsities, request.calibration !== undefined);
   const unmeasured = { model, analysed, engine, options, windows: [], createStore: storeFactory(context, 0) };
   await request.checkModel?.(unmeasured);
-  const { positionCount, detected } = analysed;
+  const { detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;
   const written: Int32Array[] = [];
   const calibrate = async (calibration: ResolvedCalibration): Promise<CalibrationWindows> => {
@@ -88,7 +88,6 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       engine,
       calibration,
       vocabularySize,
-      positionCount,
       written,
       seed: options.seed,
     });

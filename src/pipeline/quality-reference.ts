@@ -8,7 +8,7 @@ import type { QualityReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { findTokenizer } from '../storage/load-tokenizer.js';
-import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import type { ModelFolder } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import { withLanguageModel } from './open-language-model.js';
 import { explainTooLarge } from './refuse-too-large.js';
@@ -69,7 +69,7 @@ async function readDense(
   const { vocabularySize } = analysed.detected.layout;
   if (from === 'random') throw explainNoText(tokenizer, vocabularySize);
   const leadingTokens = findLeadingTokens(tokenizer);
-  const room = (longestWindow(folder, analysed.positionCount) ?? Number.POSITIVE_INFINITY) - leadingTokens.length;
+  const room = ((await folder.longestWindow()) ?? Number.POSITIVE_INFINITY) - leadingTokens.length;
   const windowBytes = found[0]!.length * vocabularySize * Float32Array.BYTES_PER_ELEMENT;
   const fitting = Math.floor(MAX_LOGITS / windowBytes);
   // Each run of a model that does not fit in memory reads its weights again.

@@ -68,14 +68,12 @@ export async function runBias(platform: Platform, given: BiasRequest): Promise<B
     const model = await load.run(context, folder);
     const analysed = await analyse.run(context, { model, engine });
     const { vocabularySize } = analysed.detected.layout;
-    const { positionCount } = analysed;
     const calibration = await calibrate.run(context, {
       folder,
       model,
       engine,
       calibration: resolveCalibration(request.calibration),
       vocabularySize,
-      positionCount,
       seed,
     });
     const source = await openTextSource(platform.files, request.text);

@@ -98,7 +98,7 @@ export async function runChoose(platform: Platform, chosen: ChooseRequest): Prom
   await withJob(platform, control('check'), async (context) => {
     const folder = await open.run(context, { model, embeddings, offline, bos });
     const tokenizer = await requireTokenizer(folder, 'measuring bits per byte');
-    const windows = windowOptions({}, tokenizer, [folder]);
+    const windows = await windowOptions({}, tokenizer, [folder]);
     await withTextContext(test, async () => resolveWindows(windows, tokenizer.encode(measured).length));
   });
   const trimmed = vocabularyOf({ ...given, text });

@@ -6,7 +6,7 @@ import type { Engine } from '../runtime/engine.js';
 import type { Platform } from '../runtime/platform.js';
 import { hashModel } from '../storage/hash-files.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
-import { contextLength, type ModelFolder } from '../storage/model-folder.js';
+import type { ModelFolder } from '../storage/model-folder.js';
 import { openScoreFile, type ScoreFile } from '../storage/score-file.js';
 import { type EvaluatedModel, estimateEvaluation } from './estimate-cost.js';
 import type { EvaluateRequest, Evaluation } from './evaluate-request.js';
@@ -34,13 +34,14 @@ export async function runEvaluation(platform: Platform, request: EvaluateRequest
     const plans: Plan[] = [];
     for (const [at, folder] of folders.entries()) {
       const tokenizer = await requireTokenizer(folder, 'an evaluation');
-      const windows = windowOptions(request, tokenizer, [...folders, ...(reference ? [reference] : [])]);
+      const windows = await windowOptions(request, tokenizer, [...folders, ...(reference ? [reference] : [])]);
       const isReference = reference?.root === folder.root && reference.modelFile === folder.modelFile;
       const compared = referenceName === undefined || isReference ? [] : texts;
+      const contextLength = await folder.longestWindow();
       const measurements = [
         ...texts.map((text) => perplexityOf(text, windows)),
         ...compared.map((text) => divergenceOf(text, windows, referenceName!)),
-        ...tasks.map((task) => taskOf(task, { delimiter, bos: folder.bos }, contextLength(folder))),
+        ...tasks.map((task) => taskOf(task, { delimiter, bos: folder.bos }, contextLength)),
       ];
       plans.push({ model: models[at]!, folder, measurements });
     }

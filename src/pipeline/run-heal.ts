@@ -178,8 +178,8 @@ async function healFolder(
   );
   await checkSameBase(teacher, student);
   refuseHealing(student);
-  const { positionCount, detected } = teacher.analysed;
-  const windowLength = expectedWindowLength(calibration, dense, teacher.analysed);
+  const { detected } = teacher.analysed;
+  const windowLength = await expectedWindowLength(calibration, dense);
   const scratchBytes = estimateHealingScratch({ analysed: student.analysed, windowLength, sparsity: 0 }, settings);
   const prunedBytes = await totalBytes(platform, modelPaths(pruned, student.model));
   await platform.files.checkOutput({
@@ -202,7 +202,6 @@ async function healFolder(
     model: teacher.model,
     engine,
     calibration,
-    positionCount,
     seed: request.seed ?? 0,
     vocabularySize: detected.layout.vocabularySize,
   });

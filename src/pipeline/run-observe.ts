@@ -116,8 +116,8 @@ async function measureStatistics(
   { shard, ...request }: JobRequest & { readonly shard: Shard | undefined },
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
   const { options, calibration, folder } = request;
-  const onAnalysed = (analysed: AnalysedModel) =>
-    calibration &&
+  const onAnalysed = async (analysed: AnalysedModel) => {
+    if (calibration === undefined) return;
     context.expect(
       estimateObservation({
         options,
@@ -125,9 +125,10 @@ async function measureStatistics(
         calibration,
         shardCount: shard?.count ?? 1,
         speed: assumedSpeed(request.engine, context.platform.coreCount),
-        windowLength: expectedWindowLength(calibration, folder, analysed),
+        windowLength: await expectedWindowLength(calibration, folder),
       }),
     );
+  };
   const prepared = await prepareJob(context, { ...request, onAnalysed });
   const job = shard === undefined ? prepared.job : takeShard(prepared.job, shard);
   return withScratchWeights(context.platform, (store) =>

@@ -86,7 +86,7 @@ export function runPlanShrink(platform: Platform, given: PlanShrinkRequest): Pro
     const engine = await platform.createEngine(request);
     const analysed = await stages.analyse.run(context, { model: loaded, engine });
     const bytes = await totalBytes(platform, modelPaths(folder, loaded));
-    const windowLength = expectedWindowLength(calibration, folder, analysed);
+    const windowLength = await expectedWindowLength(calibration, folder);
     const tokenCount = calibration.windowCount * windowLength;
     const scratchBytes = estimateScratch({
       analysed,

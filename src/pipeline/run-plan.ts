@@ -147,7 +147,7 @@ async function inspect(
   const engine = await platform.createEngine(request);
   const analysed = await analyse.run(context, { model, engine });
   const denseBytes = await totalBytes(platform, modelPaths(folder, model));
-  const windowLength = expectedWindowLength(calibration, folder, analysed);
+  const windowLength = await expectedWindowLength(calibration, folder);
   const tokenCount = calibration.windowCount * windowLength;
   const lowest = Math.min(...request.sparsity.map(fractionOf));
   const scratchBytes = estimateScratch({

@@ -12,7 +12,6 @@ import { remarkFewTokens } from '../prune/remark-few-tokens.js';
 import { selectModules } from '../prune/select-modules.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
-import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { readCheckpoint } from '../runtime/journal.js';
 import type { Platform } from '../runtime/platform.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
@@ -311,7 +310,6 @@ function makeMissing(context: JobContext, started: Started, resultsRequest: Resu
   const isWritten = request.out !== undefined && request.dryRun !== true;
   /** Windows of the statistics that repairs read. */
   const repairWindowCount = request.calibration?.windowCount ?? 0;
-  const lengthOf = (analysed: AnalysedModel) => expectedWindowLength(calibration, folder, analysed);
   return withPart(context, async (part) => {
     const { job, ...seenFirst } = await prepareJob(part, {
       stages,
@@ -328,8 +326,8 @@ function makeMissing(context: JobContext, started: Started, resultsRequest: Resu
         request.widthMultiple === undefined && dtype.length === 0 && results.some((result) => targetOf(result) > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
-      checkFreeSpace(denseBytes, analysed) {
-        const windowLength = lengthOf(analysed);
+      async checkFreeSpace(denseBytes, analysed) {
+        const windowLength = await expectedWindowLength(calibration, folder);
         const tokenCount = (place === undefined ? calibration.windowCount : repairWindowCount) * windowLength;
         const sparsity = Math.min(...open.map((result) => result.sparsity));
         const scratchBytes = estimateScratch({
@@ -343,7 +341,7 @@ function makeMissing(context: JobContext, started: Started, resultsRequest: Resu
         });
         return checkFreeSpace(folder, open, { force, denseBytes, scratchBytes });
       },
-      onAnalysed(analysed) {
+      async onAnalysed(analysed) {
         const { prompts = [], newTokens = 0 } = evaluated?.samples ?? {};
         context.expect(
           estimateCost({
@@ -351,7 +349,7 @@ function makeMissing(context: JobContext, started: Started, resultsRequest: Resu
             quantisation,
             calibration,
             size: modelSize(analysed),
-            windowLength: lengthOf(analysed),
+            windowLength: await expectedWindowLength(calibration, folder),
             resultCount: open.length,
             draftCount: shrink && DRAFTS_PER_SIZE,
             evaluated: {

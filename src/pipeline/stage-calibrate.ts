@@ -11,7 +11,7 @@ import { type CalibrationSource, PRUNE_DEFAULTS, type ResolvedCalibration } from
 import type { Engine } from '../runtime/engine.js';
 import type { Platform } from '../runtime/platform.js';
 import { findTokenizer } from '../storage/load-tokenizer.js';
-import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import type { ModelFolder } from '../storage/model-folder.js';
 import { openTextSource } from '../storage/read-text.js';
 import { tryToGenerate } from './generate-windows.js';
 import type { JobContext, Stage } from './job-context.js';
@@ -25,8 +25,6 @@ export interface CalibrateInput {
   readonly calibration: ResolvedCalibration;
   /** V, if the graph declares it. */
   readonly vocabularySize: number | undefined;
-  /** Largest number of positions of the graph, if known. */
-  readonly positionCount: number | undefined;
   /** Default seed. */
   readonly seed: number;
   /** Windows generated earlier in the job with the same settings, from the first. */
@@ -51,7 +49,7 @@ export const calibrate: Stage<CalibrateInput, CalibrationWindows> = {
     const tokenizer = await findTokenizer(input.folder);
     const canReadText = calibration.source !== undefined || tokenizer !== undefined;
     const generatedCount = countGenerated(calibration, canReadText);
-    const windowLength = chooseWindowLength(input);
+    const windowLength = await chooseWindowLength(input);
     const cut = (count: number) =>
       context.timed('calibrate', () => cutWindows(context, input, { windowCount: count, windowLength, tokenizer }));
     if (generate === undefined) return cut(windowCount);
@@ -93,9 +91,9 @@ async function cutWindows(
   return source !== undefined && 'file' in source ? withTextContext(source.file, cut) : cut();
 }
 
-function chooseWindowLength({ folder, positionCount, calibration: { windowLength } }: CalibrateInput): number {
+async function chooseWindowLength({ folder, calibration: { windowLength } }: CalibrateInput): Promise<number> {
   const standard = PRUNE_DEFAULTS.calibration.windowLength;
-  const longest = longestWindow(folder, positionCount) ?? standard;
+  const longest = (await folder.longestWindow()) ?? standard;
   const chosen = windowLength ?? Math.min(standard, longest);
   if (chosen <= longest) return chosen;
   throw refusal('calibration.windowLength', `is ${chosen}, but the model reads at most ${longest} tokens`);

@@ -8,7 +8,7 @@ import type { PruneReport } from '../report/report-schema.js';
 import type { Engine } from '../runtime/engine.js';
 import { checkpoint } from '../runtime/journal.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
-import { contextLength, type ModelFolder } from '../storage/model-folder.js';
+import type { ModelFolder } from '../storage/model-folder.js';
 import { type JobContext, type Stage, withPart } from './job-context.js';
 import { withLanguageModel } from './open-language-model.js';
 import { open } from './stage-open.js';
@@ -134,11 +134,12 @@ async function generateSamples(
 ): Promise<string[]> {
   if (prompts.length === 0) return [];
   const tokenizer = await requireTokenizer(folder, 'writing text');
+  const contextLength = await folder.longestWindow();
   const written: string[] = [];
   const total = countWindows(texts);
   const units = unitsOfPrompt({ newTokens });
   for (const [at, prompt] of prompts.entries()) {
-    const options = { tokenizer, contextLength: contextLength(folder), prompt, newTokens, temperature: 0, signal };
+    const options = { tokenizer, contextLength, prompt, newTokens, temperature: 0, signal };
     written.push(await generateText(model, options));
     onProgress?.({ stage: 'evaluate', done: total + (at + 1) * units, total, detail: 'prompts' });
   }

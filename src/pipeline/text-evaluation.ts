@@ -7,7 +7,7 @@ import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } fr
 import type { TextEvaluation } from '../options/texts.js';
 import type { JobControl } from '../progress.js';
 import { requireTokenizer } from '../storage/load-tokenizer.js';
-import { contextLength, type ModelFolder } from '../storage/model-folder.js';
+import type { ModelFolder } from '../storage/model-folder.js';
 import { readTexts } from './read-texts.js';
 import { windowOptions } from './text-windows.js';
 import { withTextContext } from './with-text-context.js';
@@ -29,7 +29,8 @@ export interface PreparedText {
 export async function prepareTexts(request: TextEvaluation, folder: ModelFolder): Promise<readonly PreparedText[]> {
   const { texts = [], prompts = [] } = request;
   const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
-  for (const prompt of prompts) encodePrompt({ tokenizer, prompt, contextLength: contextLength(folder) });
+  const contextLength = await folder.longestWindow();
+  for (const prompt of prompts) encodePrompt({ tokenizer, prompt, contextLength });
   const prepared: PreparedText[] = [];
   for (const name of new Set(texts)) {
     const text = await readTexts(folder.platform.files, name);
@@ -53,7 +54,7 @@ interface RawText {
 
 async function prepareText({ name, text, tokenizer, folder }: RawText, request: TextEvaluation): Promise<PreparedText> {
   const tokens = Int32Array.from(tokenizer.encode(text, { enough: tokensNeeded(request) }));
-  const given = windowOptions(request, tokenizer, [folder]);
+  const given = await windowOptions(request, tokenizer, [folder]);
   const shape = resolveWindows(given, tokens.length);
   const windows = { ...given, windowLength: shape.windowLength };
   const windowCount = cutScoredWindows(tokens, shape).slice(0, request.windowCount).length;

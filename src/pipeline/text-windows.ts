@@ -2,24 +2,24 @@ import { findLeadingTokens } from '../calibration/leading-tokens.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
 import type { WindowOptions } from '../evaluation/scored-windows.js';
 import type { TextWindows } from '../options/texts.js';
-import { contextLength, type ModelFolder } from '../storage/model-folder.js';
+import { longestWindowOf, type ModelFolder } from '../storage/model-folder.js';
 
 /**
  * Window options for texts: windows begin with the tokenizer's leading tokens.
- * @param folders Models that read them; the shortest context length applies.
+ * @param folders Models that read them; no window is longer than all of them can read.
  */
-export function windowOptions(
+export async function windowOptions(
   { windowLength, stride, windowCount }: TextWindows,
   tokenizer: Tokenizer,
   folders: readonly ModelFolder[],
-): WindowOptions {
+): Promise<WindowOptions> {
   const leadingTokens = findLeadingTokens(tokenizer);
-  const contexts = folders.flatMap((folder) => contextLength(folder) ?? []);
+  const contextLength = await longestWindowOf(folders);
   return {
     windowLength,
     stride,
     windowCount,
     ...(leadingTokens.length > 0 && { leadingTokens }),
-    ...(contexts.length > 0 && { contextLength: Math.min(...contexts) }),
+    ...(contextLength !== undefined && { contextLength }),
   };
 }

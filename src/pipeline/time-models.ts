@@ -2,7 +2,7 @@ import { createLanguageModel } from '../evaluation/session-language-model.js';
 import { spreadOf } from '../evaluation/speed.js';
 import { type TimedTokens, timeDecode, timePrefill } from '../evaluation/time-tokens.js';
 import type { Engine } from '../runtime/engine.js';
-import { cacheSizes, contextLength, type ModelFolder } from '../storage/model-folder.js';
+import { cacheSizes, longestWindowOf, type ModelFolder } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import { openSession } from './open-language-model.js';
 
@@ -34,7 +34,7 @@ export async function timeModels(
   engine: Engine,
   folders: readonly ModelFolder[],
 ): Promise<TimedModels> {
-  const longest = Math.min(...folders.map((folder) => contextLength(folder) ?? Number.POSITIVE_INFINITY));
+  const longest = (await longestWindowOf(folders)) ?? Number.POSITIVE_INFINITY;
   const promptLength = Math.max(1, Math.min(TOKENS.promptLength, longest - TOKENS.newTokens));
   const tokens = { ...TOKENS, promptLength };
   const times = folders.map(() => ({ prompt: [] as number[], writing: [] as number[] }));

@@ -1,7 +1,7 @@
-import type { GraphProto, NodeProto } from 'onnx-buf';
+import type { GraphProto } from 'onnx-buf';
 import { type DetectedModel, detectLayout } from '../architecture/detect-layout.js';
 import { UnsupportedModelError } from '../errors.js';
-import { type GraphIndex, indexGraph, inputsOf, nodeLabel } from '../onnx/graph-index.js';
+import { indexGraph, nodeLabel } from '../onnx/graph-index.js';
 import { type ModelInput, type PrefillSize, readModelInputs } from '../onnx/model-inputs.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { findSteppedSizes } from '../onnx/stepped-sizes.js';
@@ -24,8 +24,6 @@ export interface AnalysedModel {
   readonly probes: readonly [PrefillSize, PrefillSize];
   /** Most windows per run. Infinity: no limit. */
   readonly rowLimit: number;
-  /** Longest window by the graph's position tables. Undefined: it has none. */
-  readonly positionCount: number | undefined;
 }
 
 /** A model with its analysis. */
@@ -61,9 +59,8 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
     model.embeddingPrefix === undefined || !weight.startsWith(model.embeddingPrefix.prefix);
   const detected = detectLayout({ index, facts: first, tokenInput, logits, isOwn });
   const rowLimit = typeof tokens.dims[0] === 'number' ? tokens.dims[0] : Number.POSITIVE_INFINITY;
-  const positionCount = countPositions(index, first, inputs);
   const stepped = findSteppedSizes(index, { first, second });
-  return { detected, facts: { first, second, stepped }, inputs, tokenInput, probes, rowLimit, positionCount };
+  return { detected, facts: { first, second, stepped }, inputs, tokenInput, probes, rowLimit };
 }
 
 function refuseKnownObstacles(graph: GraphProto): void {
@@ -99,38 +96,6 @@ function findLogits(
     );
   }
   return found;
-}
-
-/** Tables with fewer rows are not for positions, but for token types or branches. */
-const MIN_ROWS = 8;
-
-/**
- * Longest window by the size of a graph's position tables: learned positions, or precomputed rotary angles. A few rows may
- * have another purpose, so that the real limit can be slightly lower.
- *
- * @returns undefined for a graph without such tables.
- */
-function countPositions(index: GraphIndex, facts: ValueFacts, inputs: readonly ModelInput[]): number | undefined {
-  const contents = new Set(
-    inputs.filter(({ role }) => role === 'tokens' || role === 'tokenTypes').map(({ name }) => name),
-  );
-  let least = Number.POSITIVE_INFINITY;
-  for (const node of index.nodes) {
-    const { dims = [] } = facts.get(findTable(node, index, contents)) ?? {};
-    if (dims.length === 2 && dims[0]! >= MIN_ROWS) least = Math.min(least, dims[0]!);
-    const reads = node.opType === 'Shape' ? [] : inputsOf(node);
-    if (reads.some((value) => contents.has(value))) for (const value of node.output) contents.add(value);
-  }
-  return Number.isFinite(least) ? least : undefined;
-}
-
-/** The table of positions that a node reads; '' for other nodes. */
-function findTable(node: NodeProto, { constants }: GraphIndex, contents: ReadonlySet<string>): string {
-  const slot = operatorOf(node)?.positionTable ?? 'none';
-  const [data = '', indices = ''] = node.input;
-  const isLookUp = node.opType === 'Gather' && !constants.has(indices) && !contents.has(indices);
-  const table = slot === 'none' ? (isLookUp ? data : '') : (node.input[slot] ?? '');
-  return constants.has(table) ? table : '';
 }
 
 /**

@@ -1,3 +1,4 @@
+import { countPositions } from '../architecture/position-count.js';
 import { errorMessage } from '../error-message.js';
 import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
 import type { CacheSizes } from '../evaluation/model-interface.js';
@@ -64,6 +65,12 @@ export interface ModelFolder {
   load(): Promise<OnnxModel>;
   /** Loads the embedding model. @throws ModelFormatError; UnsupportedModelError when none is known. */
   loadEmbeddings(): Promise<OnnxModel>;
+  /**
+   * Longest window that the model can read, in tokens: limited by its configuration, and by the position tables of its
+   * graph. Undefined: neither limits it.
+   * @throws as `load`
+   */
+  longestWindow(): Promise<number | undefined>;
   /** @throws ModelFormatError when a file of the model has changed since it was loaded. */
   checkUnchanged(): Promise<void>;
   /** Closes the open files. */
@@ -170,6 +177,21 @@ export async function openLocated(
         'or embedding.onnx); name the ONNX file that turns token ids into embeddings by embeddings (--embeddings FILE)',
     );
   };
+  const load = async () => {
+    const model = await loadFile(target);
+    if (findEmbeddingInput(model.proto.graph?.input ?? []) === undefined) return model;
+    const embedding = await loadEmbeddings();
+    const { noPastBranch } = model;
+    const joined = joinEmbedding(model, embedding);
+    return noPastBranch === undefined
+      ? joined
+      : { ...joined, noPastBranch: { ...noPastBranch, model: joinEmbedding(noPastBranch.model, embedding) } };
+  };
+  const findLongestWindow = async () => {
+    const { graph } = (await load()).proto;
+    return smallest([contextLength(documents), graph && countPositions(graph)]);
+  };
+  let longestWindow: Promise<number | undefined> | undefined;
   return {
     platform,
     root,
@@ -179,17 +201,12 @@ export async function openLocated(
     bos,
     hub,
     changed,
-    async load() {
-      const model = await loadFile(target);
-      if (findEmbeddingInput(model.proto.graph?.input ?? []) === undefined) return model;
-      const embedding = await loadEmbeddings();
-      const { noPastBranch } = model;
-      const joined = joinEmbedding(model, embedding);
-      return noPastBranch === undefined
-        ? joined
-        : { ...joined, noPastBranch: { ...noPastBranch, model: joinEmbedding(noPastBranch.model, embedding) } };
-    },
+    load,
     loadEmbeddings,
+    longestWindow() {
+      longestWindow ??= findLongestWindow();
+      return longestWindow;
+    },
     async checkUnchanged() {
       for (const folder of opened) await folder.checkUnchanged();
     },
@@ -293,14 +310,19 @@ export async function totalBytes({ files }: Platform, paths: readonly string[]):
   return opened.reduce((sum, source) => sum + (source?.byteLength ?? 0), 0);
 }
 
-/** Longest window that a model can read: limited by its configuration, and by the positions of its graph. */
-export function longestWindow(folder: ModelFolder, positionCount: number | undefined): number | undefined {
-  const known = [contextLength(folder), positionCount].filter((length) => length !== undefined);
-  return known.length === 0 ? undefined : Math.min(...known);
+/** Longest window that all models can read, in tokens. Undefined: none has a limit. */
+export async function longestWindowOf(folders: readonly ModelFolder[]): Promise<number | undefined> {
+  const limits = await Promise.all(folders.map((folder) => folder.longestWindow()));
+  return smallest(limits);
 }
 
+const smallest = (limits: readonly (number | undefined)[]): number | undefined => {
+  const known = limits.filter((limit) => limit !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
+};
+
 /** Context length of the configuration, whose key depends on the family. */
-export function contextLength({ documents }: ModelFolder): number | undefined {
+function contextLength(documents: ModelFolder['documents']): number | undefined {
   const config = decoderConfig(documents);
   const named = ['max_position_embeddings', 'n_positions', 'max_sequence_length', 'n_ctx', 'seq_length'];
   const genai = Object(documents['genai_config.json']?.model).context_length as unknown;

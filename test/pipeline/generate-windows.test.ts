@@ -31,7 +31,6 @@ async function calibrate(
       engine: testEngine,
       calibration: resolveCalibration({ ...shape, ...calibration }, { generate: generates }),
       vocabularySize: 2048,
-      positionCount: undefined,
       seed: 0,
     });
     return { ...windows, remarks: context.remarks };
