@@ -6,8 +6,12 @@ import { type AnyRows, type OptionsOf, refusal, row } from './option.js';
 export type Size = number | string;
 
 /** Ways to make a model smaller. */
-const REDUCTIONS = ['neurons', 'heads', 'experts', 'bits'] as const;
+const REDUCTIONS = ['neurons', 'heads', 'experts', 'bits', 'vocabulary'] as const;
 export type ReductionName = (typeof REDUCTIONS)[number];
+
+/** Reductions that are chosen by their cost; the tokens of a vocabulary are chosen by the user. */
+const CHOSEN = REDUCTIONS.filter((name) => name !== 'vocabulary');
+export type ChosenReduction = (typeof CHOSEN)[number];
 
 const UNITS = { '': 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 } as const;
 const SIZE = /^\s*(\d+(?:\.\d+)?)\s*([kmg]i?b|b)?\s*$/i;
@@ -70,10 +74,13 @@ export const SHRINK_ROWS = {
     kind: integer(1),
     otherwise: 'none',
   }),
-  /** Allowed reductions. Default: neurons, heads, experts and bits. */
+  /**
+   * Allowed reductions. Default: neurons, heads, experts and bits. `vocabulary` is allowed only together with `keepLanguages`,
+   * `vocabularySize` or `vocabulary`, which imply it.
+   */
   allow: row('--allow <reductions>', 'allowed reductions', {
     kind: { ...listOf(choice(REDUCTIONS), `a list of ${REDUCTIONS.join(', ')}`, 'names'), choices: REDUCTIONS },
-    otherwise: 'all of them',
+    otherwise: CHOSEN.join(','),
     common: true,
   }),
   /**
@@ -97,7 +104,7 @@ export interface ResolvedShrink {
   readonly option: 'targetSize' | 'targetMemory';
   /** Tokens whose KV cache is counted; absent: only file bytes are counted. */
   readonly contextLength?: number | undefined;
-  readonly allow: ReadonlySet<ReductionName>;
+  readonly allow: ReadonlySet<ChosenReduction>;
   /** Most bits first; empty if bits are not allowed. */
   readonly dtypes: readonly DtypeName[];
 }
@@ -107,7 +114,7 @@ export interface ResolvedShrink {
  * @throws OptionError for repeated sizes, no reduction, and incompatible dtypes.
  */
 export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShrink {
-  const { targetSize, targetMemory, contextLength, allow = REDUCTIONS, dtypes } = given;
+  const { targetSize, targetMemory, contextLength, allow = CHOSEN, dtypes } = given;
   const option = targetMemory === undefined ? 'targetSize' : 'targetMemory';
   const requested = targetMemory ?? targetSize;
   if (requested === undefined && !isPlan)
@@ -126,7 +133,13 @@ export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShr
   const repeated = targets.find(({ bytes }, at) => targets.findIndex((other) => other.bytes === bytes) < at);
   if (repeated !== undefined) throw refusal(option, `names ${repeated.name} twice; name it once`);
   if (allow.length === 0) throw refusal('allow', `is empty; expected one or several of ${REDUCTIONS.join(', ')}`);
-  const mayRound = allow.includes('bits');
+  const reductions = CHOSEN.filter((name) => allow.includes(name));
+  if (reductions.length === 0)
+    throw refusal(
+      'allow',
+      `names the vocabulary alone, whose size the remaining tokens decide; trim it without a target size (trim-vocabulary), or add one or several of ${CHOSEN.join(', ')}`,
+    );
+  const mayRound = reductions.includes('bits');
   if (dtypes !== undefined && !mayRound)
     throw refusal('dtypes', 'has no effect unless bits are allowed; leave it out, or allow bits');
   const named = dtypes ?? ['q8', 'q4'];
@@ -141,7 +154,7 @@ export function resolveShrink(given: ShrinkOptions, isPlan = false): ResolvedShr
   const repeatedDtype = named.find((name, at) => named.indexOf(name) < at);
   if (repeatedDtype !== undefined) throw refusal('dtypes', `names ${repeatedDtype} twice; name it once`);
   const ordered = [...named].sort((a, b) => bitsOf(b) - bitsOf(a));
-  return { targets, option, contextLength, allow: new Set(allow), dtypes: mayRound ? ordered : [] };
+  return { targets, option, contextLength, allow: new Set(reductions), dtypes: mayRound ? ordered : [] };
 }
 
 /** Bits of a dtype in blocks. */

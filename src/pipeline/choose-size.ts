@@ -9,7 +9,7 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { isHalfPrecision } from '../onnx/retype-floats.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { ResolvedQuantisation } from '../options/quantisation.js';
-import { bitsOf, type ReductionName, type ResolvedShrink } from '../options/shrink.js';
+import { bitsOf, type ChosenReduction, type ResolvedShrink } from '../options/shrink.js';
 import { zeroOrders } from '../prune/check-run.js';
 import { splitDraftWindows } from '../prune/drafts.js';
 import { estimateRounding } from '../prune/estimate-rounding.js';
@@ -68,7 +68,7 @@ export interface ChosenForm {
 }
 
 const KIND_OF = { neurons: 'ffn', heads: 'attention', experts: 'experts' } as const satisfies Record<
-  Exclude<ReductionName, 'bits'>,
+  Exclude<ChosenReduction, 'bits'>,
   ModuleKind
 >;
 

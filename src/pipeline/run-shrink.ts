@@ -75,6 +75,11 @@ export function checkShrink(request: Checked<ShrinkRequest>, isPlan = false): Re
   const { text, calibration, heal } = request;
   const shrink = resolveShrink(request, isPlan);
   const vocabulary = vocabularyOf(request);
+  if (vocabulary === undefined && request.allow?.includes('vocabulary'))
+    throw refusal(
+      'allow',
+      'includes the vocabulary, and no option names the tokens that remain; give keepLanguages, vocabularySize or vocabulary, or leave the vocabulary out',
+    );
   if (text !== undefined && calibration?.source !== undefined)
     throw refusal('text', 'and calibration.source name two texts; leave one of them out');
   if (text !== undefined && !usesText(request, shrink))

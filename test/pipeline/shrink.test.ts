@@ -147,13 +147,14 @@ it('keeps tokens of 3/4 of the text, and measures bits per byte on the rest', as
     out: at('out'),
     targetSize: '440KB',
     dtypes: ['q4'],
-    allow: ['neurons', 'bits'],
+    allow: ['neurons', 'bits', 'vocabulary'],
     certify: false,
     vocabularySize: 600,
     text: at('mine.txt'),
     calibration,
     evaluation: { texts: [at('mine.txt')], windowLength: 64, windowCount: 2 },
   });
+  expect(report.size!.allow).toEqual(['neurons', 'bits']);
   const { reasons, bitsPerByte } = report.vocabulary!;
   expect(reasons.text).toBeGreaterThan(50);
   expect(bitsPerByte).toMatchObject({ from: 'source' });
@@ -208,9 +209,17 @@ it.each([
   [{}, /^targetSize is missing/],
   [
     { targetSize: '1MB', allow: ['weights'] },
-    /^allow contains "weights"; expected one of neurons, heads, experts, bits/,
+    /^allow contains "weights"; expected one of neurons, heads, experts, bits, vocabulary/,
   ],
   [{ targetSize: '1MB', allow: [] }, /^allow is empty/],
+  [
+    { targetSize: '1MB', allow: ['bits', 'vocabulary'] },
+    /^allow includes the vocabulary, and no option names the tokens/,
+  ],
+  [
+    { targetSize: '1MB', allow: ['vocabulary'], keepLanguages: ['en'] },
+    /^allow names the vocabulary alone, .*\(trim-vocabulary\), or add one or several of neurons, heads, experts, bits$/,
+  ],
   [{ targetSize: '1MB', allow: ['heads'], dtypes: ['q4'] }, /^dtypes has no effect unless bits are allowed/],
   [{ targetSize: '1MB', dtypes: ['fp16'] }, /^dtypes contains "fp16"; expected one of q8, q4, q4f16, q2, q2f16/],
   [{ targetSize: '1MB', dtypes: ['q8', 'q4f16'] }, /^dtypes mixes q8 and q4f16/],
