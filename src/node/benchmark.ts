@@ -132,10 +132,10 @@ async function resolve({ models, ...request }: BenchmarkRequest): Promise<Shape>
 
 /** Shortest context length; also finds missing models before measuring. */
 async function shortestContext(models: readonly string[], options: SourceOptions & JobControl): Promise<number> {
-  const { offline, onProgress, signal } = options;
+  const { embeddings, offline, onProgress, signal } = options;
   let shortest = Number.POSITIVE_INFINITY;
   for (const model of models) {
-    const folder = await openModelFolder(nodePlatform, model, { offline, onProgress, signal });
+    const folder = await openModelFolder(nodePlatform, model, { embeddings, offline, onProgress, signal });
     shortest = Math.min(shortest, (await folder.longestWindow()) ?? shortest);
     await folder.close();
   }

@@ -5,6 +5,7 @@ import { ModelProtoSchema, StringStringEntryProtoSchema, TensorProto_DataLocatio
 import { UnsupportedModelError } from '../../src/errors.js';
 import {
   applyRecipe,
+  benchmark,
   describe as describeFolder,
   evaluateModels,
   generateText,
@@ -186,6 +187,8 @@ describe('a decoder that reads embeddings', () => {
     expect(await listFiles(at('out'))).not.toContain('onnx/embed_tokens.onnx');
     const text = await generateText({ model: at('out'), prompt: 'Once', newTokens: 2, embeddings });
     expect(text.text).not.toBe('');
+    const timed = await benchmark({ models: [at('out')], promptLength: 4, newTokens: 2, rounds: 2, embeddings });
+    expect(timed.models[0]!.decodeTokensPerSecond.median).toBeGreaterThan(0);
   }, 240_000);
 
   it('is refused with statistics and recipes made with another embedding model', async () => {
