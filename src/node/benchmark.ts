@@ -136,8 +136,8 @@ async function shortestContext(models: readonly string[], options: SourceOptions
   let shortest = Number.POSITIVE_INFINITY;
   for (const model of models) {
     const folder = await openModelFolder(nodePlatform, model, { embeddings, offline, onProgress, signal });
-    shortest = Math.min(shortest, (await folder.longestWindow()) ?? shortest);
-    await folder.close();
+    const longest = await folder.longestWindow().finally(() => folder.close());
+    shortest = Math.min(shortest, longest ?? shortest);
   }
   return shortest;
 }

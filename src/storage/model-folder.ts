@@ -1,4 +1,4 @@
-import { countPositions } from '../architecture/position-count.js';
+import { countPositions } from '../architecture/count-positions.js';
 import { errorMessage } from '../error-message.js';
 import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
 import type { CacheSizes } from '../evaluation/model-interface.js';

@@ -2,7 +2,7 @@ import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, TensorProtoSchema, ValueInfoProtoSchema } from 'onnx-buf';
-import { countPositions } from '../../src/architecture/position-count.js';
+import { countPositions } from '../../src/architecture/count-positions.js';
 import { evaluateModels, openModelFolder } from '../../src/node.js';
 import { makeNode, type NodeSpec } from '../../src/onnx/build.js';
 import { floatTensor } from '../onnx/small-model.js';
